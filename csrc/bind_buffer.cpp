@@ -1,0 +1,262 @@
+// The Buffer class for Python: views, the buffer protocol, __array_interface__ and DLPack, both ways.
+#include <nanobind/ndarray.h>
+
+#include <cstring>
+#include <vector>
+
+#include "bind.h"
+
+namespace fastbp {
+namespace {
+
+constexpr const char* kFormat[kDTypes] = {"f", "d", "l", "?"};
+constexpr const char* kTypeString[kDTypes] = {"<f4", "<f8", "<i8", "|b1"};
+static_assert(sizeof(long) == 8, "the buffer protocol's format l stands for int64 here");
+
+struct Dims {
+  int count;
+  int64_t values[kMaxDims];
+  operator std::span<const int64_t>() const { return {values, static_cast<size_t>(count)}; }
+};
+
+Dims dims_from(nb::handle h, const char* op, const char* name) {
+  PyObject* fast = PySequence_Fast(h.ptr(), "");
+  if (!fast) {
+    PyErr_Clear();
+    fail_type(op, std::string("expected ") + name + " as a sequence of integers");
+  }
+  nb::object keep = nb::steal(fast);
+  const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast);
+  if (n > kMaxDims) fail_value(op, "expected at most 8 dimensions, got " + std::to_string(n));
+  Dims dims{static_cast<int>(n), {}};
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    const long long value = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(fast, i));
+    if (value == -1 && PyErr_Occurred()) {
+      PyErr_Clear();
+      fail_type(op, std::string("expected ") + name + " as a sequence of integers");
+    }
+    dims.values[i] = value;
+  }
+  return dims;
+}
+
+nb::tuple tuple_of(const int64_t* values, int n) {
+  PyObject* t = PyTuple_New(n);
+  for (int i = 0; i < n; ++i) PyTuple_SET_ITEM(t, i, PyLong_FromLongLong(values[i]));
+  return nb::steal<nb::tuple>(t);
+}
+
+Buffer empty(nb::handle shape, int dtype) {
+  const Dims dims = dims_from(shape, "empty", "shape");
+  try {
+    return Buffer::empty(dims, dtype_from(dtype));
+  } catch (const std::invalid_argument& e) {
+    fail_value("empty", std::string(e.what()) + ": " + shape_text(std::span<const int64_t>(dims)));
+  }
+}
+
+Buffer view(const Buffer& b, nb::handle shape, nb::handle strides, int64_t offset) {
+  const Dims s = dims_from(shape, "view", "shape"), t = dims_from(strides, "view", "strides");
+  if (s.count != t.count) fail_value("view", "expected as many strides as dimensions");
+  return b.view(s, t, offset);
+}
+
+Buffer reshape(const Buffer& b, nb::handle shape) {
+  const Dims s = dims_from(shape, "reshape", "shape");
+  int64_t size = 1;
+  for (int64_t n : std::span<const int64_t>(s)) size *= n;
+  if (!b.contiguous) fail_value("reshape", "expected a contiguous buffer");
+  if (size != b.size) fail_value("reshape", "expected a shape of " + std::to_string(b.size) + " elements, got " + shape_text(std::span<const int64_t>(s)));
+  return b.reshaped(s);
+}
+
+// ---------------------------------------------------------------- from other libraries
+
+Buffer foreign(void* data, DType dtype, std::span<const int64_t> shape, std::span<const int64_t> strides, bool readonly, std::shared_ptr<void> owner) {
+  Buffer b;
+  b.dtype = dtype;
+  b.set_shape(shape);
+  int64_t low = 0, high = 0;
+  for (int d = 0; d < b.ndim; ++d) {
+    b.strides[d] = strides[d];
+    const int64_t reach = b.shape[d] ? (b.shape[d] - 1) * strides[d] : 0;
+    (reach < 0 ? low : high) += reach;
+  }
+  b.storage = std::make_shared<Storage>();
+  b.storage->data = static_cast<char*>(data) + low * kItemSize[dtype];
+  b.storage->bytes = b.size ? (high - low + 1) * kItemSize[dtype] : 0;
+  b.storage->readonly = readonly;
+  b.storage->shared = true;
+  b.storage->owner = std::move(owner);
+  b.data = static_cast<char*>(data);
+  b.find_contiguous();
+  return b;
+}
+
+int dtype_of_format(const char* format, Py_ssize_t item) {
+  if (!format) return -1;
+  if (*format == '@' || *format == '=' || *format == '<') ++format;
+  if (std::strlen(format) != 1) return -1;
+  switch (*format) {
+    case 'f': return kFloat32;
+    case 'd': return kFloat64;
+    case 'l':
+    case 'q': return item == 8 ? kInt64 : -1;
+    case '?': return kBool;
+    default: return -1;
+  }
+}
+
+Buffer from_array(nb::handle array) {
+  const char* op = "from_array";
+  auto* py = new Py_buffer;
+  bool readonly = false;
+  if (PyObject_GetBuffer(array.ptr(), py, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) != 0) {
+    PyErr_Clear();
+    readonly = true;
+    if (PyObject_GetBuffer(array.ptr(), py, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+      PyErr_Clear();
+      delete py;
+      fail_type(op, "expected an array with the buffer protocol");
+    }
+  }
+  std::shared_ptr<void> owner(py, [](void* p) {
+    auto* view = static_cast<Py_buffer*>(p);
+    if (nb::is_alive()) {
+      nb::gil_scoped_acquire gil;
+      PyBuffer_Release(view);
+    }
+    delete view;
+  });
+  const int dtype = dtype_of_format(py->format, py->itemsize);
+  if (dtype < 0) fail_type(op, std::string("expected dtype float32, float64, int64 or bool, got format '") + (py->format ? py->format : "") + "'");
+  if (py->ndim > kMaxDims) fail_value(op, "expected at most 8 dimensions, got " + std::to_string(py->ndim));
+  Dims shape{py->ndim, {}}, strides{py->ndim, {}};
+  for (int d = 0; d < py->ndim; ++d) {
+    shape.values[d] = py->shape[d];
+    if (py->strides[d] % py->itemsize) fail_value(op, "expected strides that are whole elements");
+    strides.values[d] = py->strides[d] / py->itemsize;
+  }
+  if (reinterpret_cast<uintptr_t>(py->buf) % kItemSize[dtype]) fail_value(op, "expected memory aligned to its elements");
+  return foreign(py->buf, static_cast<DType>(dtype), shape, strides, readonly, std::move(owner));
+}
+
+Buffer from_dlpack(nb::ndarray<nb::ro, nb::device::cpu> array) {
+  const char* op = "from_dlpack";
+  const auto type = array.dtype();
+  int dtype = -1;
+  if (type == nb::dtype<float>()) dtype = kFloat32;
+  else if (type == nb::dtype<double>()) dtype = kFloat64;
+  else if (type == nb::dtype<int64_t>()) dtype = kInt64;
+  else if (type == nb::dtype<bool>()) dtype = kBool;
+  if (dtype < 0) fail_type(op, "expected dtype float32, float64, int64 or bool");
+  if (array.ndim() > kMaxDims) fail_value(op, "expected at most 8 dimensions, got " + std::to_string(array.ndim()));
+  Dims shape{static_cast<int>(array.ndim()), {}}, strides{static_cast<int>(array.ndim()), {}};
+  for (size_t d = 0; d < array.ndim(); ++d) {
+    shape.values[d] = static_cast<int64_t>(array.shape(d));
+    strides.values[d] = array.stride(d);
+  }
+  auto owner = std::make_shared<nb::ndarray<nb::ro, nb::device::cpu>>(array);
+  return foreign(const_cast<void*>(array.data()), static_cast<DType>(dtype), shape, strides, false, std::move(owner));
+}
+
+// ---------------------------------------------------------------- to other libraries
+
+template <class... Flags> nb::object as_ndarray(nb::handle self, Buffer& b) {
+  size_t shape[kMaxDims];
+  for (int d = 0; d < b.ndim; ++d) shape[d] = static_cast<size_t>(b.shape[d]);
+  const nb::dlpack::dtype types[kDTypes] = {nb::dtype<float>(), nb::dtype<double>(), nb::dtype<int64_t>(), nb::dtype<bool>()};
+  return nb::cast(nb::ndarray<nb::device::cpu, Flags...>(b.data, b.ndim, shape, self, b.strides, types[b.dtype]), nb::rv_policy::reference);
+}
+
+nb::object dlpack(nb::handle self, nb::kwargs options) {
+  Buffer& b = nb::cast<Buffer&>(self);
+  nb::object array;
+  if (b.storage->readonly) {
+    array = as_ndarray<nb::ro>(self, b);
+  } else {
+    b.storage->shared = true;
+    array = as_ndarray<>(self, b);
+  }
+  return array.attr("__dlpack__")(**options);
+}
+
+nb::dict array_interface(Buffer& b) {
+  b.storage->shared = b.storage->shared || !b.storage->readonly;
+  int64_t byte_strides[kMaxDims];
+  for (int d = 0; d < b.ndim; ++d) byte_strides[d] = b.strides[d] * kItemSize[b.dtype];
+  nb::dict result;
+  result["shape"] = tuple_of(b.shape, b.ndim);
+  result["typestr"] = kTypeString[b.dtype];
+  result["data"] = nb::make_tuple(reinterpret_cast<uintptr_t>(b.data), b.storage->readonly);
+  result["strides"] = tuple_of(byte_strides, b.ndim);
+  result["version"] = 3;
+  return result;
+}
+
+int get_buffer(PyObject* self, Py_buffer* out, int flags) {
+  Buffer* b = nb::inst_ptr<Buffer>(self);
+  if ((flags & PyBUF_WRITABLE) && b->storage->readonly) {
+    PyErr_SetString(PyExc_BufferError, "the buffer is read-only");
+    return -1;
+  }
+  if (!(flags & PyBUF_STRIDES) && !b->contiguous) {
+    PyErr_SetString(PyExc_BufferError, "the buffer is not contiguous");
+    return -1;
+  }
+  if (!b->storage->readonly) b->storage->shared = true;
+  auto* dims = new Py_ssize_t[2 * kMaxDims];
+  for (int d = 0; d < b->ndim; ++d) {
+    dims[d] = b->shape[d];
+    dims[kMaxDims + d] = b->strides[d] * kItemSize[b->dtype];
+  }
+  out->obj = self;
+  Py_INCREF(self);
+  out->buf = b->data;
+  out->itemsize = kItemSize[b->dtype];
+  out->len = b->bytes();
+  out->readonly = b->storage->readonly;
+  out->ndim = b->ndim;
+  out->format = (flags & PyBUF_FORMAT) ? const_cast<char*>(kFormat[b->dtype]) : nullptr;
+  out->shape = (flags & PyBUF_ND) == PyBUF_ND ? dims : nullptr;
+  out->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? dims + kMaxDims : nullptr;
+  out->suboffsets = nullptr;
+  out->internal = dims;
+  return 0;
+}
+
+void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
+
+PyType_Slot slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
+                       {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
+                       {0, nullptr}};
+
+}  // namespace
+
+void bind_buffer(nb::module_& m) {
+  nb::class_<Buffer>(m, "Buffer", nb::type_slots(slots), "A typed, strided window onto host memory.")
+      .def_prop_ro("shape", [](const Buffer& b) { return tuple_of(b.shape, b.ndim); })
+      .def_prop_ro("strides", [](const Buffer& b) { return tuple_of(b.strides, b.ndim); }, "In elements.")
+      .def_prop_ro("dtype", [](const Buffer& b) { return static_cast<int>(b.dtype); }, "0 float32, 1 float64, 2 int64, 3 bool.")
+      .def_ro("ndim", &Buffer::ndim)
+      .def_ro("size", &Buffer::size)
+      .def_ro("contiguous", &Buffer::contiguous)
+      .def_prop_ro("nbytes", &Buffer::bytes)
+      .def_prop_ro("readonly", [](const Buffer& b) { return b.storage->readonly; })
+      .def_prop_ro("shared", [](const Buffer& b) { return b.storage->shared; }, "Whether others may write to it unseen.")
+      .def_prop_ro("version", [](const Buffer& b) { return b.storage->version.load(); }, "How often it was written to.")
+      .def_prop_ro("data_ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
+      .def("same_storage", [](const Buffer& a, const Buffer& b) { return a.storage == b.storage; })
+      .def("touch", [](Buffer& b) { b.storage->version.fetch_add(1); }, "Counts a write made by other means.")
+      .def("view", &view, nb::arg("shape"), nb::arg("strides"), nb::arg("offset") = 0,
+           "A window onto the same memory; strides and offset in elements.")
+      .def("reshape", &reshape, nb::arg("shape"), "The same elements in another shape; for contiguous buffers.")
+      .def_prop_ro("__array_interface__", &array_interface)
+      .def("__dlpack__", &dlpack)
+      .def("__dlpack_device__", [](const Buffer&) { return nb::make_tuple(1, 0); });
+  m.def("empty", &empty, nb::arg("shape"), nb::arg("dtype"), "New contiguous memory, uninitialised.");
+  m.def("from_array", &from_array, nb::arg("array"), "Shares an array's memory; read-only where the array is.");
+  m.def("from_dlpack", &from_dlpack, nb::arg("array"), "Shares the memory of an object with __dlpack__.");
+}
+
+}  // namespace fastbp

@@ -1,0 +1,120 @@
+// The micro-kernel of matrix products: R rows × V vectors of the output, held in registers over one run of k.
+//
+// Each output is one ascending chain of fused multiply-adds from +0 (the numerical contract), so the shape of a tile
+// and the number of lanes cannot change a bit. B comes as contiguous vectors, A as broadcast scalars.
+#pragma once
+
+#include "kernel.h"
+#include "simd.h"
+
+namespace {
+using namespace fastbp;
+
+// A panel is a strip of B, two vectors wide: element (kk, j) at [kk * panel_width + j].
+template <class T> inline constexpr int panel_width = 2 * lanes<T>;
+
+template <class T> struct Tile {
+  const T* a;       // A(row, kk) at a[row * a_row + kk * a_k]
+  int64_t a_row;
+  int64_t a_k;
+  const T* b;       // vector v of B(kk, ·) at b[kk * b_k + (v / 2) * b_pair + (v % 2) * lanes]
+  int64_t b_k;
+  int64_t b_pair;
+  const T* start;   // chains go on from start[row * start_row + j], or from +0 where null
+  int64_t start_row;
+  T* c;             // C(row, j) at c[row * c_row + j]
+  int64_t c_row;
+  const T* bias;    // added last, or null
+  int64_t k;
+  int64_t tail;     // columns in the last vector, 1 to lanes
+  bool add;         // C += product instead of C = product
+};
+
+template <class T> using TileFn = void (*)(const Tile<T>&);
+
+#define FASTBP_UNROLL _Pragma("GCC unroll 16")
+
+template <class T, int R, int V> void tile(const Tile<T>& t) {
+  vec<T> sum[R][V];
+  FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) {
+      sum[r][v] = t.start ? load(t.start + r * t.start_row + v * lanes<T>) : zero<T>();
+    }
+  }
+  const T* a = t.a;
+  const T* b = t.b;
+  const int64_t a_row = t.a_row, a_k = t.a_k, b_k = t.b_k, b_pair = t.b_pair;
+  for (int64_t left = t.k; left > 0; --left) {
+    vec<T> bs[V];
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) bs[v] = load(b + (v / 2) * b_pair + (v % 2) * lanes<T>);
+    FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+      const vec<T> as = set1<T>(a[r * a_row]);
+      FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
+    }
+    a += a_k;
+    b += b_k;
+  }
+
+  // The last vector may be a part; a masked store is slow, so whole ones avoid it.
+  const int64_t tail = t.tail, c_row = t.c_row;
+  const bool whole = tail == lanes<T>;
+  constexpr int last = V - 1;
+  if (t.add) {
+    FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+      const T* p = t.c + r * c_row;
+      FASTBP_UNROLL for (int v = 0; v < last; ++v) sum[r][v] = load(p + v * lanes<T>) + sum[r][v];
+      p += last * lanes<T>;
+      sum[r][last] = (whole ? load(p) : load_n(p, tail)) + sum[r][last];
+    }
+  }
+  if (t.bias) {
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) {
+      const T* p = t.bias + v * lanes<T>;
+      const vec<T> bias = v < last || whole ? load(p) : load_n(p, tail);
+      FASTBP_UNROLL for (int r = 0; r < R; ++r) sum[r][v] = sum[r][v] + bias;
+    }
+  }
+  FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+    T* p = t.c + r * c_row;
+    FASTBP_UNROLL for (int v = 0; v < last; ++v) store(p + v * lanes<T>, sum[r][v]);
+    p += last * lanes<T>;
+    if (whole) store(p, sum[r][last]);
+    else store_n(p, sum[r][last], tail);
+  }
+}
+
+// Rows of a tile for 1, 2 and 4 vectors: as many sums as the registers hold beside V vectors of B and one broadcast
+// (16 registers on AVX2, 32 on AVX-512 and NEON), and at least 8 sums = 2 FMA ports × 4 cycles latency where possible.
+#if defined(FASTBP_SIMD_AVX2)
+constexpr int kRows1 = 12, kRows2 = 6, kRows4 = 3;
+#elif defined(FASTBP_SIMD_AVX512)
+constexpr int kRows1 = 14, kRows2 = 14, kRows4 = 6;
+#elif defined(FASTBP_SIMD_NEON)
+constexpr int kRows1 = 12, kRows2 = 12, kRows4 = 6;
+#else
+constexpr int kRows1 = 4, kRows2 = 4, kRows4 = 1;
+#endif
+constexpr int kMaxRows = kRows1 > kRows2 ? kRows1 : kRows2;
+
+// [rows - 1] for 1, 2 and 4 vectors.
+template <class T> struct TileTable {
+  TileFn<T> one[kRows1];
+  TileFn<T> two[kRows2];
+  TileFn<T> four[kRows4];
+};
+
+template <int... I> struct Indices {};
+template <int N, int... I> struct MakeIndices : MakeIndices<N - 1, N - 1, I...> {};
+template <int... I> struct MakeIndices<0, I...> {
+  using type = Indices<I...>;
+};
+template <int N> using indices = typename MakeIndices<N>::type;
+
+template <class T, int... I, int... J, int... K>
+constexpr TileTable<T> make_tiles(Indices<I...>, Indices<J...>, Indices<K...>) {
+  return {{tile<T, I + 1, 1>...}, {tile<T, J + 1, 2>...}, {tile<T, K + 1, 4>...}};
+}
+template <class T>
+constexpr TileTable<T> kTiles = make_tiles<T>(indices<kRows1>{}, indices<kRows2>{}, indices<kRows4>{});
+
+}  // namespace

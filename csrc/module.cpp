@@ -1,0 +1,59 @@
+// fastbp._native: the extension module. Families are bound in the bind_*.cpp files; here is what runs them.
+#include <nanobind/stl/vector.h>
+
+#include "bind.h"
+
+namespace fastbp {
+namespace {
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : available_tables()) names.emplace_back(table->isa);
+  return names;
+}
+
+std::string isa_list() {
+  std::string text;
+  for (const std::string& name : available_isas()) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+void set_isa(const std::string& name) {
+  if (!set_active_table(name)) fail_value("set_isa", "expected an instruction set of this CPU (" + isa_list() + "), got " + name);
+}
+
+void set_threads(int count) {
+  if (count < 1 || count > max_threads())
+    fail_value("set_num_threads", "expected a number of threads from 1 to " + std::to_string(max_threads()) + ", got " + std::to_string(count));
+  set_thread_count(count);
+}
+
+void choose_isa_from_environment() {
+  const char* name = std::getenv("FASTBP_ISA");
+  if (name && *name && !set_active_table(name))
+    throw nb::import_error(("FASTBP_ISA: expected an instruction set of this CPU (" + isa_list() + "), got " + name).c_str());
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Compiled kernels of fastbp.";
+  choose_isa_from_environment();
+  bind_buffer(m);
+  bind_elementwise(m);
+  bind_copy(m);
+  bind_gemm(m);
+  bind_rows(m);
+  bind_random(m);
+  bind_optim(m);
+  m.def("available_isas", &available_isas, "Instruction sets that this CPU can run, slowest first.");
+  m.def("isa", [] { return std::string(active_table()->isa); }, "The instruction set in use.");
+  m.def("set_isa", &set_isa, nb::arg("name"));
+  m.def("threads", &thread_count, "Threads that a large kernel is split over.");
+  m.def("thread_reason", [] { return std::string(thread_reason()); }, "Why that many threads.");
+  m.def("set_threads", &set_threads, nb::arg("count"));
+  m.def("work_gate", &work_gate, "Operations below which a call stays on the calling thread.");
+  m.def("set_work_gate", &set_work_gate, nb::arg("operations"));
+}
+
+}  // namespace fastbp

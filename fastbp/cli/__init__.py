@@ -1,0 +1,5 @@
+"""The `fastbp` command."""
+
+from .command import main
+
+__all__ = ["main"]

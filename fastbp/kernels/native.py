@@ -1,0 +1,15 @@
+"""The compiled backend: every kernel of csrc, under the name of its reference."""
+
+from fastbp import _native
+from fastbp.kernels import reference
+from fastbp.kernels.storage import Buffer, empty, from_array, from_dlpack
+
+__all__ = ["Buffer", "empty", "from_array", "from_dlpack", *reference.__all__]
+
+
+def __getattr__(name: str):
+    # Resolved once per name, then an ordinary attribute: a kernel needs no line here.
+    if name.startswith("_") or not hasattr(_native, name):
+        raise AttributeError(f"the native backend has no kernel {name}")
+    value = globals()[name] = getattr(_native, name)
+    return value

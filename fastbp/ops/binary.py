@@ -1,0 +1,326 @@
+"""Element-wise operations of two or three operands, with broadcasting and type promotion; comparisons and logic."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from fastbp import dtypes
+from fastbp.dtypes import DType, float32, int64, promote
+from fastbp.ops.common import NUMBERS, as_operand, backend_of, broadcast_shape, like, new, sum_to
+from fastbp.ops.unary import sqrt, square
+from fastbp.tensor import Function, Tensor, contiguous
+
+
+def _number_dtype(x: Any) -> DType:
+    return dtypes.bool if isinstance(x, builtins.bool) else int64 if isinstance(x, int) else float32
+
+
+def _meet(a: Any, b: Any, op: str) -> tuple[Any, Any]:
+    """Both operands in one type. A number takes the tensor's type, except that a float makes integers float32."""
+    a, b = as_operand(a, op), as_operand(b, op)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.buffer.dtype == b.buffer.dtype:
+            return a, b
+        dtype = promote(a.dtype, b.dtype)
+        return a.to(dtype), b.to(dtype)
+    if isinstance(a, Tensor):
+        if a.dtype.is_floating_point:
+            return a, float(b)
+        return a.to(promote(a.dtype, _number_dtype(b))), b
+    if isinstance(b, Tensor):
+        if b.dtype.is_floating_point:
+            return float(a), b
+        return a, b.to(promote(b.dtype, _number_dtype(a)))
+    raise TypeError(f"[{op}] expected at least one tensor, got {type(a).__name__} and {type(b).__name__}")
+
+
+def _numeric(a: Any, b: Any, op: str) -> tuple[Any, Any]:
+    """As _meet; truth values become integers, for arithmetic."""
+    a, b = _meet(a, b, op)
+    if isinstance(a, Tensor) and a.dtype is dtypes.bool:
+        a = a.to(int64)
+    if isinstance(b, Tensor) and b.dtype is dtypes.bool:
+        b = b.to(int64)
+    return a, b
+
+
+def _call(op: str, a: Any, b: Any, dtype: DType | None = None) -> Tensor:
+    """Runs a binary kernel into a new tensor; dtype defaults to that of the operands."""
+    a_tensor, b_tensor = isinstance(a, Tensor), isinstance(b, Tensor)
+    one = a if a_tensor else b
+    if a_tensor and b_tensor and a.buffer.shape != b.buffer.shape:
+        y = new(broadcast_shape(op, a.shape, b.shape), dtype or a.dtype)
+    else:
+        y = like(one) if dtype is None else new(one.shape, dtype)
+    kernel = getattr(backend_of(one), op)
+    kernel(contiguous(a) if a_tensor else a, contiguous(b) if b_tensor else b, y.buffer)
+    return y
+
+
+def _to(gradient: Tensor, ctx: Any, position: int) -> Any:
+    """The gradient summed to an operand's shape."""
+    return sum_to(gradient, ctx.shapes[position])
+
+
+def _shapes(a: Any, b: Any) -> tuple[Any, Any]:
+    return getattr(a, "shape", None), getattr(b, "shape", None)
+
+
+class Add(Function):
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        ctx.shapes = _shapes(a, b)
+        return _call("add", a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        need_a, need_b = ctx.needs_input_grad
+        return _to(dy, ctx, 0) if need_a else None, _to(dy, ctx, 1) if need_b else None
+
+
+class Sub(Function):
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        ctx.shapes = _shapes(a, b)
+        return _call("sub", a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        need_a, need_b = ctx.needs_input_grad
+        return _to(dy, ctx, 0) if need_a else None, _to(-dy, ctx, 1) if need_b else None
+
+
+class _Product(Function):
+    """Saves both operands; the other one may be a number."""
+
+    @classmethod
+    def save(cls, ctx: Any, a: Any, b: Any) -> None:
+        ctx.shapes = _shapes(a, b)
+        ctx.numbers = None if isinstance(a, Tensor) else a, None if isinstance(b, Tensor) else b
+        ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in (a, b)))
+
+    @staticmethod
+    def operands(ctx: Any) -> list[Any]:
+        return [n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers)]
+
+
+class Mul(_Product):
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        Mul.save(ctx, a, b)
+        return _call("mul", a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        a, b = Mul.operands(ctx)
+        need_a, need_b = ctx.needs_input_grad
+        return _to(dy * b, ctx, 0) if need_a else None, _to(dy * a, ctx, 1) if need_b else None
+
+
+class Div(_Product):
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        Div.save(ctx, a, b)
+        return _call("div", a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        a, b = Div.operands(ctx)
+        need_a, need_b = ctx.needs_input_grad
+        da = dy / b
+        return _to(da, ctx, 0) if need_a else None, _to(-(da * (a / b)), ctx, 1) if need_b else None
+
+
+class Pow(_Product):
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        Pow.save(ctx, a, b)
+        return _call("pow", a, b)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        a, b = Pow.operands(ctx)
+        need_a, need_b = ctx.needs_input_grad
+        da = db = None
+        if need_a:
+            # a⁰ is constant, also at a = 0 where b·a^(b − 1) would be 0·∞.
+            if isinstance(b, Tensor):
+                da = _to(where(b == 0, 0.0, dy * b * pow(a, b - 1)), ctx, 0)
+            else:
+                da = dy * 0.0 if b == 0 else dy * (b * pow(a, b - 1))
+        if need_b:
+            # 0ᵇ is 0 for every b > 0: its derivative there is 0, where ln 0·0ᵇ would be NaN.
+            slope = pow(a, b) * (a.log() if isinstance(a, Tensor) else _log_of(a, b))
+            zero = (a == 0) & (b >= 0) if isinstance(a, Tensor) else (b >= 0) & (a == 0)
+            db = _to(where(zero, 0.0, dy * slope), ctx, 1)
+        return da, db
+
+
+def _log_of(a: float, b: Tensor) -> Tensor:
+    return (b * 0 + a).log()
+
+
+class _Extremum(_Product):
+    """Where the operands are equal each gets half of the gradient."""
+
+    fresh = True
+    above = ""
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+        a, b = ctx.operands(ctx)
+        need_a, need_b = ctx.needs_input_grad
+        wins, loses = (gt(a, b), lt(a, b)) if ctx.above == "maximum" else (lt(a, b), gt(a, b))
+        half = dy * 0.5
+        da = _to(where(wins, dy, where(loses, 0.0, half)), ctx, 0) if need_a else None
+        db = _to(where(loses, dy, where(wins, 0.0, half)), ctx, 1) if need_b else None
+        return da, db
+
+
+class Maximum(_Extremum):
+    above = "maximum"
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        Maximum.save(ctx, a, b)
+        return _call("maximum", a, b)
+
+
+class Minimum(_Extremum):
+    above = "minimum"
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
+        Minimum.save(ctx, a, b)
+        return _call("minimum", a, b)
+
+
+class Where(Function):
+    fresh = True
+
+    @staticmethod
+    def forward(ctx: Any, condition: Tensor, a: Any, b: Any) -> Tensor:
+        shapes = [x.shape for x in (condition, a, b) if isinstance(x, Tensor)]
+        ctx.shapes = (None, *_shapes(a, b))
+        ctx.save_for_backward(condition)
+        dtype = a.dtype if isinstance(a, Tensor) else b.dtype
+        y = new(broadcast_shape("where", *shapes), dtype)
+        operands = [contiguous(x) if isinstance(x, Tensor) else x for x in (a, b)]
+        backend_of(condition).where(contiguous(condition), *operands, y.buffer)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any, Any]:
+        (condition,) = ctx.saved_tensors
+        _, need_a, need_b = ctx.needs_input_grad
+        da = _to(where(condition, dy, 0.0), ctx, 1) if need_a else None
+        db = _to(where(condition, 0.0, dy), ctx, 2) if need_b else None
+        return None, da, db
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """y = a + b, with broadcasting."""
+    return Add.apply(*_numeric(a, b, "add"))
+
+
+def sub(a: Any, b: Any) -> Tensor:
+    """y = a − b, with broadcasting."""
+    return Sub.apply(*_numeric(a, b, "sub"))
+
+
+def mul(a: Any, b: Any) -> Tensor:
+    """y = a·b element by element, with broadcasting."""
+    return Mul.apply(*_numeric(a, b, "mul"))
+
+
+def div(a: Any, b: Any) -> Tensor:
+    """y = a/b element by element, with broadcasting; integers are divided as float32."""
+    return Div.apply(*_floats(a, b, "div"))
+
+
+def pow(a: Any, b: Any) -> Tensor:
+    """y = aᵇ element by element, with broadcasting; integers are taken as float32."""
+    if isinstance(a, Tensor) and isinstance(b, NUMBERS) and a.dtype.is_floating_point:
+        if b == 2:
+            return square(a)
+        if b == 1:
+            return a * 1.0
+        if b == 0.5:
+            return sqrt(a)
+    return Pow.apply(*_floats(a, b, "pow"))
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """The larger of a and b, with broadcasting; NaN wins; of equal operands each gets half of the gradient."""
+    return Maximum.apply(*_numeric(a, b, "maximum"))
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """The smaller of a and b, with broadcasting; NaN wins; of equal operands each gets half of the gradient."""
+    return Minimum.apply(*_numeric(a, b, "minimum"))
+
+
+def _floats(a: Any, b: Any, op: str) -> tuple[Any, Any]:
+    a, b = _meet(a, b, op)
+    if isinstance(a, Tensor) and not a.dtype.is_floating_point:
+        a, b = a.to(float32), b.to(float32) if isinstance(b, Tensor) else float(b)
+    elif isinstance(b, Tensor) and not b.dtype.is_floating_point:
+        a, b = float(a), b.to(float32)
+    return a, b
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """a where the condition holds, else b, with broadcasting. TypeError when the condition is not a bool tensor."""
+    if not isinstance(condition, Tensor) or condition.dtype is not dtypes.bool:
+        raise TypeError(f"[where] expected condition as a bool tensor, got {getattr(condition, 'dtype', type(condition).__name__)}")
+    if isinstance(a, NUMBERS) and isinstance(b, NUMBERS):
+        a = Tensor(new((), _number_dtype(a * 1 + b * 1)).buffer).fill_(a)
+    return Where.apply(condition, *_meet(a, b, "where"))
+
+
+def _comparison(name: str, sign: str) -> Any:
+    def op(a: Any, b: Any) -> Tensor:
+        return _call(name, *_meet(a, b, name), dtype=dtypes.bool)
+
+    op.__name__ = op.__qualname__ = name
+    op.__doc__ = f"Whether a {sign} b, element by element, as bool; with broadcasting, without gradient."
+    return op
+
+
+eq = _comparison("eq", "=")
+ne = _comparison("ne", "≠")
+lt = _comparison("lt", "<")
+le = _comparison("le", "≤")
+gt = _comparison("gt", ">")
+ge = _comparison("ge", "≥")
+
+
+def _logical(name: str, word: str) -> Any:
+    def op(a: Any, b: Any) -> Tensor:
+        a, b = as_operand(a, name), as_operand(b, name)
+        a, b = (x.to(dtypes.bool) if isinstance(x, Tensor) else builtins.bool(x) for x in (a, b))
+        return _call(name, a, b)
+
+    op.__name__ = op.__qualname__ = name
+    op.__doc__ = f"a {word} b, element by element; values are taken as bool. With broadcasting, without gradient."
+    return op
+
+
+logical_and = _logical("logical_and", "and")
+logical_or = _logical("logical_or", "or")
+logical_xor = _logical("logical_xor", "xor")
+
+
+def logical_not(x: Tensor) -> Tensor:
+    """Not x, element by element; values are taken as bool."""
+    x = x.to(dtypes.bool)
+    y = like(x)
+    backend_of(x).logical_not(contiguous(x), y.buffer)
+    return y

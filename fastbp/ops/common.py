@@ -1,0 +1,105 @@
+"""What every family of operations uses: operands, result shapes, and the adjoint of broadcasting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastbp import kernels
+from fastbp.dtypes import DType, float32
+from fastbp.kernels.storage import empty
+from fastbp.tensor import Tensor, tensor
+
+NUMBERS = (float, int, bool)
+
+
+def new(shape: tuple[int, ...], dtype: DType) -> Tensor:
+    """An uninitialised tensor."""
+    return Tensor(empty(shape, dtype.code))
+
+
+def like(x: Tensor) -> Tensor:
+    """An uninitialised contiguous tensor of the shape and dtype of x."""
+    b = x.buffer
+    return Tensor(empty(b.shape, b.dtype))
+
+
+def as_operand(x: Any, op: str) -> Any:
+    """A tensor or a Python number; arrays and NumPy scalars are taken, anything else is a TypeError."""
+    if isinstance(x, (Tensor, *NUMBERS)):
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, np.ndarray):
+        return tensor(x)
+    raise TypeError(f"[{op}] expected a tensor, an array or a number, got {type(x).__name__}")
+
+
+def as_tensor_operand(x: Any, op: str) -> Tensor:
+    """A tensor; TypeError for anything that is not one."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"[{op}] expected a tensor, got {type(x).__name__}")
+    return x
+
+
+def floating(x: Any, op: str) -> Tensor:
+    """A tensor of floating dtype; integers and truth values become float32."""
+    x = as_tensor_operand(x, op)
+    return x if x.dtype.is_floating_point else x.to(float32)
+
+
+def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that the shapes broadcast to, by NumPy's rule; ValueError where they do not."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    n = max(len(s) for s in shapes)
+    result = [1] * n
+    for s in shapes:
+        for i, size in enumerate(s, n - len(s)):
+            if size != 1:
+                if result[i] not in (1, size):
+                    raise ValueError(f"[{op}] expected shapes that broadcast, got {' and '.join(map(str, shapes))}")
+                result[i] = size
+    return tuple(result)
+
+
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sums x over the dimensions along which `shape` was broadcast to x's shape: the adjoint of broadcasting."""
+    if x.shape == shape:
+        return x
+    lead = x.ndim - len(shape)
+    dims = [*range(lead), *(lead + d for d, n in enumerate(shape) if n == 1 and x.shape[lead + d] != 1)]
+    return x.sum(dims).reshape(shape)
+
+
+def one_dim(dim: int, ndim: int, op: str) -> int:
+    """A dimension counted from 0; IndexError outside of −ndim .. ndim − 1."""
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"[{op}] expected dim as an integer, got {type(dim).__name__}")
+    if not -max(ndim, 1) <= dim < max(ndim, 1):
+        raise IndexError(f"[{op}] expected dim from {-max(ndim, 1)} to {max(ndim, 1) - 1}, got {dim}")
+    return dim % max(ndim, 1)
+
+
+def many_dims(dim: Any, ndim: int, op: str) -> tuple[int, ...]:
+    """Dimensions counted from 0, ascending; None or () stands for all."""
+    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+        return tuple(range(ndim))
+    dims = [one_dim(d, ndim, op) for d in ([dim] if isinstance(dim, int) else dim)]
+    if len(set(dims)) != len(dims):
+        raise ValueError(f"[{op}] expected each dim once, got {dim}")
+    return tuple(sorted(dims)) if ndim else ()
+
+
+def shape_from(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape given as separate integers or as one sequence."""
+    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
+        sizes = tuple(sizes[0])
+    return tuple(int(n) for n in sizes)
+
+
+def backend_of(x: Tensor) -> Any:
+    """The kernels for a tensor's memory."""
+    return kernels.of(x)

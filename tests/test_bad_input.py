@@ -1,0 +1,154 @@
+"""Bad input never crashes and changes nothing: one clear sentence names the operation, what was expected, what came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import nn
+from fastbp.nn import functional as F
+
+REFUSED = (ValueError, TypeError, IndexError, RuntimeError)
+
+
+@pytest.fixture(autouse=True, params=["native", "reference"])
+def backend(request):
+    with fastbp.backend(request.param):
+        yield request.param
+
+
+def ones(*shape, dtype=fastbp.float32):
+    return fastbp.ones(*shape, dtype=dtype)
+
+
+# (what the sentence must name, the call)
+CALLS = [
+    # shapes
+    ("add", lambda: ones(2, 3) + ones(2, 4)),
+    ("where", lambda: fastbp.where(ones(3) > 0, ones(2), ones(3))),
+    ("matmul", lambda: ones(2, 3) @ ones(2, 3)),
+    ("matmul", lambda: ones(3) @ ones(4)),
+    ("matmul", lambda: ones(2, 3, 4) @ ones(3, 4, 5)),
+    ("matmul", lambda: ones(()) @ ones(3)),
+    ("linear", lambda: F.linear(ones(5, 4), ones(2, 3))),
+    ("linear", lambda: F.linear(ones(5, 3), ones(2, 3), ones(3))),
+    ("linear", lambda: nn.Linear(3, 2)(ones(5, 4))),
+    ("reshape", lambda: ones(2, 3).reshape(4, 2)),
+    ("reshape", lambda: ones(2, 3).reshape(-1, -1)),
+    ("reshape", lambda: ones(2, 3).reshape(-1, 4)),
+    ("view", lambda: ones(2, 3).view(7)),
+    ("permute", lambda: ones(2, 3).permute(0, 0)),
+    ("permute", lambda: ones(2, 3).permute(0)),
+    ("transpose", lambda: ones(2, 3).transpose(0, 2)),
+    ("expand", lambda: ones(2, 3).expand(4, 3)),
+    ("expand", lambda: ones(2, 3).expand(3)),
+    ("unsqueeze", lambda: ones(2, 3).unsqueeze(4)),
+    ("squeeze", lambda: ones(2, 3).squeeze(2)),
+    ("cat", lambda: fastbp.cat([ones(2, 3), ones(2, 4)])),
+    ("cat", lambda: fastbp.cat([])),
+    ("cat", lambda: fastbp.cat([ones(2)], dim=1)),
+    ("stack", lambda: fastbp.stack([ones(2), ones(3)])),
+    ("stack", lambda: fastbp.stack([])),
+    ("split", lambda: ones(4).split([1, 2])),
+    ("split", lambda: ones(4).split(-1)),
+    ("sum", lambda: ones(2, 3).sum(2)),
+    ("sum", lambda: ones(2, 3).sum((0, 0))),
+    ("mean", lambda: ones(2, 3).mean(-3)),
+    ("softmax", lambda: fastbp.softmax(ones(2, 3), dim=2)),
+    ("logsumexp", lambda: fastbp.logsumexp(ones(2, 3), 5)),
+    ("max", lambda: ones(0, 3).max()),
+    ("argmax", lambda: ones(3, 0).argmax(dim=1)),
+    ("mse_loss", lambda: F.mse_loss(ones(3, 2), ones(3, 4))),
+    ("l1_loss", lambda: F.l1_loss(ones(3, 2), ones(2))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), fastbp.tensor([0, 1]))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), fastbp.tensor([0, 1, 2]), weight=ones(3))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), ones(3, 5))),
+    ("binary_cross_entropy", lambda: F.binary_cross_entropy_with_logits(ones(3, 2), ones(3, 2), pos_weight=ones(3))),
+    ("zeros", lambda: fastbp.zeros(-1)),
+    ("zeros", lambda: fastbp.zeros(2**40, 2**40)),
+    ("item", lambda: ones(2).item()),
+    ("bool", lambda: bool(ones(2))),
+    ("copy_", lambda: ones(2).copy_(ones(3))),
+    ("add_", lambda: ones(2).add_(ones(3, 2))),
+    # types
+    ("tensor", lambda: fastbp.tensor("abc")),
+    ("tensor", lambda: fastbp.tensor([[1, 2], [3]])),
+    ("tensor", lambda: fastbp.tensor([1 + 2j])),
+    ("tensor", lambda: fastbp.tensor(np.array(["a"]))),
+    ("tensor", lambda: fastbp.tensor(None)),
+    ("from_numpy", lambda: fastbp.from_numpy([1, 2])),
+    ("from_numpy", lambda: fastbp.from_numpy(np.zeros(2, dtype=np.complex128))),
+    ("matmul", lambda: ones(2, 3) @ ones(3, 2, dtype=fastbp.float64)),
+    ("linear", lambda: F.linear(ones(5, 3), ones(2, 3, dtype=fastbp.float64))),
+    ("mean", lambda: fastbp.tensor([1, 2]).mean()),
+    ("add", lambda: ones(2) + "a"),
+    ("add", lambda: ones(2) + None),
+    ("cross_entropy", lambda: F.cross_entropy(fastbp.tensor([[1, 2]]), fastbp.tensor([0]))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), ones(2))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([True, False]))),
+    ("where", lambda: fastbp.where(ones(2), ones(2), ones(2))),
+    ("dtype", lambda: ones(2, dtype="float16")),
+    ("dtype", lambda: ones(2).to("complex64")),
+    # labels, options, devices
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 3]))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, -1]))),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 1]), label_smoothing=1.5)),
+    ("reduction", lambda: F.mse_loss(ones(2), ones(2), reduction="average")),
+    ("approximate", lambda: F.gelu(ones(2), approximate="fast")),
+    ("dropout", lambda: F.dropout(ones(2), 1.5, training=True)),
+    ("clamp", lambda: ones(2).clamp()),
+    ("backend", lambda: fastbp.backend("gpu").__enter__()),
+    ("device", lambda: ones(2).to("tpu")),
+    ("randint", lambda: fastbp.randint(3, 3, (2,))),
+    ("manual_seed", lambda: fastbp.manual_seed("one")),
+    ("arange", lambda: fastbp.arange(0, 1, 0)),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(CALLS)])
+def test_bad_input_is_refused_in_one_clear_sentence(name, call):
+    with pytest.raises(REFUSED) as refusal:
+        call()
+    message = str(refusal.value)
+    assert name.rstrip("_") in message
+    assert "expected" in message
+    assert "\n" not in message
+
+
+def test_a_refused_operation_changes_nothing():
+    t = fastbp.arange(4.0)
+    for call in (lambda: t.add_(ones(3)), lambda: t.copy_(ones(5)), lambda: t.__setitem__(7, 1.0)):
+        with pytest.raises(REFUSED):
+            call()
+    assert t.tolist() == [0, 1, 2, 3]
+
+
+def test_read_only_memory_is_never_written():
+    array = np.arange(4.0)
+    array.flags.writeable = False
+    assert fastbp.tensor(array).add_(1.0).tolist() == [1, 2, 3, 4]
+    with pytest.raises(REFUSED):
+        fastbp.as_tensor(array).add_(1.0)
+    with pytest.raises(REFUSED):
+        fastbp.as_tensor(array)[0] = 7.0
+    assert array.tolist() == [0, 1, 2, 3]
+
+
+def test_missing_features_say_what_to_do():
+    with pytest.raises(REFUSED, match=r"(?i)cuda"):
+        fastbp.ones(2).to("cuda")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_beyond_numbers_pass_through(value):
+    t = fastbp.full((2, 3), value)
+    for y in (
+        F.relu(t),
+        t @ t.T,
+        fastbp.softmax(t, 1),
+        F.cross_entropy(t, fastbp.tensor([0, 1])),
+        t.sum(),
+        t.argmax(1),
+    ):
+        assert y.tolist() is not None
