@@ -11,23 +11,38 @@ template <bool kMax, class T> FASTBP_INLINE bool better(T x, T best) {
   return (kMax ? x > best : x < best) || (x != x && best == best);
 }
 
+// The first place where x equals `value`, or is NaN where `value` is; it is there. n is at most a run.
+template <class T> FASTBP_INLINE int64_t first_place(const T* x, int64_t n, T value) {
+  if constexpr (is_integer<T>) {
+    int64_t i = 0;
+    while (x[i] != value) ++i;
+    return i;
+  } else {
+    const vec<T> sought = set1<T>(value), beyond = set1<T>(static_cast<T>(kChunk));
+    const auto least = [](vec<T> a, vec<T> b) __attribute__((always_inline)) { return select(lt(b, a), b, a); };
+    vec<T> place = to_float(lane_index<T>()), best = beyond;
+    for (int64_t i = 0; i < n; i += lanes<T>, place = place + set1<T>(static_cast<T>(lanes<T>))) {
+      const vec<T> some = load_some(x + i, n - i);
+      const auto found = value == value ? eq(some, sought) : ne(some, some);
+      best = least(best, select(m_and(found, first_lanes<T>(smaller(n - i, lanes<T>))), place, beyond));
+    }
+    return static_cast<int64_t>(fold_lanes<T>(best, least));
+  }
+}
+
 // The best value of each run first, then its place in the best run.
 template <bool kMax, class T> FASTBP_INLINE int64_t arg_row(const T* x, int64_t r) {
   T best = x[0];
   int64_t at = 0;
   for (int64_t i = 0; i < r; i += kChunk) {
-    const int64_t n = smaller(kChunk, r - i);
-    const T value = kMax ? MaxFold::row(x + i, n) : MinFold::row(x + i, n);
+    T value;
+    if constexpr (is_integer<T>) value = kMax ? MaxFold::row(x + i, smaller(kChunk, r - i)) : MinFold::row(x + i, smaller(kChunk, r - i));
+    else value = row_extreme<kMax, true>(x + i, smaller(kChunk, r - i));
     if (!better<kMax>(value, best)) continue;
     best = value;
     at = i;
   }
-  if (best != best) {
-    while (x[at] == x[at]) ++at;
-  } else {
-    while (!(x[at] == best)) ++at;
-  }
-  return at;
+  return at + first_place(x + at, smaller(kChunk, r - at), best);
 }
 
 // Places within a run, counted in integers as wide as T so that the compiler vectorises the choice.

@@ -166,7 +166,7 @@ template <class... Flags> nb::object as_ndarray(nb::handle self, Buffer& b) {
   size_t shape[kMaxDims];
   for (int d = 0; d < b.ndim; ++d) shape[d] = static_cast<size_t>(b.shape[d]);
   const nb::dlpack::dtype types[kDTypes] = {nb::dtype<float>(), nb::dtype<double>(), nb::dtype<int64_t>(), nb::dtype<bool>()};
-  return nb::cast(nb::ndarray<nb::device::cpu, Flags...>(b.data, b.ndim, shape, self, b.strides, types[b.dtype]), nb::rv_policy::reference);
+  return nb::cast(nb::ndarray<nb::array_api, nb::device::cpu, Flags...>(b.data, b.ndim, shape, self, b.strides, types[b.dtype]), nb::rv_policy::reference);
 }
 
 nb::object dlpack(nb::handle self, nb::kwargs options) {

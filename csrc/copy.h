@@ -34,17 +34,16 @@ inline int64_t tensor_at(const int64_t* offsets, int64_t tensors, int64_t positi
   return low;
 }
 
-// Some dozens of values: the call of memcpy would cost more than the copy.
+template <class B> FASTBP_INLINE void copy_values(const B* x, B* y, int64_t n) {
+  __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(B));
+}
+
+// For some dozens of values: the call of memcpy would cost more than the copy.
 template <class B> FASTBP_INLINE void copy_short(const B* x, B* y, int64_t n) {
   constexpr int64_t step = 32 / sizeof(B);
   int64_t i = 0;
   for (; i + step <= n; i += step) __builtin_memcpy(y + i, x + i, 32);
   for (; i < n; ++i) y[i] = x[i];
-}
-
-template <class B> FASTBP_INLINE void copy_values(const B* x, B* y, int64_t n) {
-  if (n * static_cast<int64_t>(sizeof(B)) <= 256) copy_short(x, y, n);
-  else __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(B));
 }
 
 template <class B> FASTBP_INLINE void fill_values(B value, B* y, int64_t n) {
@@ -60,8 +59,10 @@ template <class B> inline constexpr int kTile = sizeof(B) == 8 ? 2 : 4;
 FASTBP_INLINE void transpose_tile(const uint32_t* x, int64_t ldx, uint32_t* y, int64_t ldy) {
   Bits32x4 r[4];
   for (int j = 0; j < 4; ++j) __builtin_memcpy(&r[j], x + j * ldx, 16);
-  const Bits32x4 a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
-  const Bits32x4 c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  const Bits32x4 a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+  const Bits32x4 b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+  const Bits32x4 c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Bits32x4 d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
   const Bits32x4 out[4] = {__builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
                            __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
   for (int i = 0; i < 4; ++i) __builtin_memcpy(y + i * ldy, &out[i], 16);
@@ -239,8 +240,7 @@ template <class T> void scatter_add(const Args& a, int64_t begin, int64_t end, S
   const int64_t* index = static_cast<const int64_t*>(a.p[1]);
   T* dx = static_cast<T*>(a.p[2]);
   const int64_t inner = a.n[0], indices = a.n[1];
-  for (int64_t i = 0; i < indices; ++i)
-    add_values(dy + i * inner + begin, dx + index[i] * inner + begin, end - begin);
+  for (int64_t i = 0; i < indices; ++i) add_values(dy + i * inner + begin, dx + index[i] * inner + begin, end - begin);
 }
 
 // y[i] = start + i · step, in double and then rounded to float.
@@ -254,26 +254,38 @@ template <class T> void arange(const Args& a, int64_t begin, int64_t end, Scratc
 
 inline int64_t scatter_work(const Args& a) { return a.n[0] * a.n[1] * Cheap::cost; }
 
+inline int64_t count_of_one(const Args&) { return 1; }
+template <int Cost> int64_t flat_work(const Args& a) { return a.n[0] * Cost; }
+
+// Kernels over n[0] elements where memory traffic dominates, where arithmetic does, over columns, and serial ones.
 constexpr Kernel flat_kernel(RangeFn run) { return {{{run, flat_count, kFlatGrain}}, unary_work<Cheap>}; }
+template <int Cost> constexpr Kernel costly_kernel(RangeFn run) {
+  return {{{run, flat_count, kFlatGrain}}, flat_work<Cost>};
+}
+constexpr Kernel lone_kernel(RangeFn run) { return {{{run, count_of_one, 1}}}; }
 constexpr Kernel column_kernel(RangeFn run) { return {{{run, flat_count, 16}}, scatter_work}; }
 
+constexpr Entry single_entry(const char* name, int constants, Kernel float32, Kernel float64, Kernel int64 = {},
+                             Kernel boolean = {}) {
+  return {name, Family::kSingle, constants, {float32, float64, int64, boolean}};
+}
+
 constexpr Entry kCopyEntries[] = {
-    {"copy", Family::kSingle, 0, {broadcast_kernel<8>(copy<uint32_t>), broadcast_kernel<8>(copy<uint64_t>),
-                                  broadcast_kernel<8>(copy<uint64_t>), broadcast_kernel<8>(copy<uint8_t>)}},
-    {"fill", Family::kSingle, 1, {broadcast_kernel<8>(fill<float, uint32_t>), broadcast_kernel<8>(fill<double, uint64_t>),
-                                  broadcast_kernel<8>(fill<int64_t, uint64_t>), broadcast_kernel<8>(fill<uint8_t, uint8_t>)}},
-    {"cast", Family::kSingle, 0, {flat_kernel(cast<float>), flat_kernel(cast<double>), flat_kernel(cast<int64_t>),
-                                  flat_kernel(cast<uint8_t>)}},
-    {"concatenate", Family::kSingle, 1, {flat_kernel(concatenate<uint32_t>), flat_kernel(concatenate<uint64_t>),
-                                         flat_kernel(concatenate<uint64_t>), flat_kernel(concatenate<uint8_t>)}},
-    {"gather", Family::kSingle, 0, {flat_kernel(gather<uint32_t>), flat_kernel(gather<uint64_t>),
-                                    flat_kernel(gather<uint64_t>), flat_kernel(gather<uint8_t>)}},
-    {"scatter_add", Family::kSingle, 0, {column_kernel(scatter_add<float>), column_kernel(scatter_add<double>),
-                                         column_kernel(scatter_add<uint64_t>)}},
-    {"accumulate", Family::kSingle, 0, {flat_kernel(accumulate<float>), flat_kernel(accumulate<double>),
-                                        flat_kernel(accumulate<uint64_t>)}},
-    {"arange", Family::kSingle, 2, {flat_kernel(arange<float>), flat_kernel(arange<double>),
-                                    flat_kernel(arange<uint64_t>)}},
+    single_entry("copy", 0, broadcast_kernel<8>(copy<uint32_t>), broadcast_kernel<8>(copy<uint64_t>),
+                 broadcast_kernel<8>(copy<uint64_t>), broadcast_kernel<8>(copy<uint8_t>)),
+    single_entry("fill", 1, broadcast_kernel<8>(fill<float, uint32_t>), broadcast_kernel<8>(fill<double, uint64_t>),
+                 broadcast_kernel<8>(fill<int64_t, uint64_t>), broadcast_kernel<8>(fill<uint8_t, uint8_t>)),
+    single_entry("cast", 0, flat_kernel(cast<float>), flat_kernel(cast<double>), flat_kernel(cast<int64_t>),
+                 flat_kernel(cast<uint8_t>)),
+    single_entry("concatenate", 1, flat_kernel(concatenate<uint32_t>), flat_kernel(concatenate<uint64_t>),
+                 flat_kernel(concatenate<uint64_t>), flat_kernel(concatenate<uint8_t>)),
+    single_entry("gather", 0, flat_kernel(gather<uint32_t>), flat_kernel(gather<uint64_t>),
+                 flat_kernel(gather<uint64_t>), flat_kernel(gather<uint8_t>)),
+    single_entry("scatter_add", 0, column_kernel(scatter_add<float>), column_kernel(scatter_add<double>),
+                 column_kernel(scatter_add<uint64_t>)),
+    single_entry("accumulate", 0, flat_kernel(accumulate<float>), flat_kernel(accumulate<double>),
+                 flat_kernel(accumulate<uint64_t>)),
+    single_entry("arange", 2, flat_kernel(arange<float>), flat_kernel(arange<double>), flat_kernel(arange<uint64_t>)),
 };
 
 }  // namespace

@@ -29,12 +29,43 @@ struct ReduceShape {
 
 // Calls body(row of y, first column, columns) for the units [begin, end), the blocks of one row together.
 template <class Body> FASTBP_INLINE void for_each_block(const ReduceShape& s, int64_t begin, int64_t end, Body body) {
-  for (int64_t u = begin; u < end;) {
-    const int64_t block = u % s.blocks, next = smaller(s.blocks, block + end - u);
-    const int64_t first = block * kBlockColumns;
-    body(u / s.blocks, first, smaller(s.inner, next * kBlockColumns) - first);
-    u += next - block;
+  int64_t row = begin / s.blocks, block = begin % s.blocks;
+  for (int64_t left = end - begin; left > 0; ++row, block = 0) {
+    const int64_t blocks = smaller(left, s.blocks - block), first = block * kBlockColumns;
+    body(row, first, smaller(s.inner, first + blocks * kBlockColumns) - first);
+    left -= blocks;
   }
+}
+
+// The largest (smallest) value of a row. A NaN wins with kNan, else it may get lost; a zero may have either sign.
+template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x, int64_t n) {
+  const auto combine = [](vec<T> a, vec<T> b) __attribute__((always_inline)) {
+    return select(kMax ? lt(a, b) : lt(b, a), b, a);
+  };
+  vec<T> best, other;
+  auto bad = ne(zero<T>(), zero<T>());
+  if (n < lanes<T>) {
+    const T last = static_cast<T>(kMax ? -__builtin_inf() : __builtin_inf());
+    best = other = select(first_lanes<T>(n), load_n(x, n), set1<T>(last));
+    if constexpr (kNan) bad = ne(best, best);
+  } else {
+    best = other = load(x + n - lanes<T>);  // the tail, overlapping what follows
+    if constexpr (kNan) bad = ne(best, best);
+    int64_t i = 0;
+    for (; i + 2 * lanes<T> <= n; i += 2 * lanes<T>) {
+      const vec<T> a = load(x + i), b = load(x + i + lanes<T>);
+      best = combine(best, a);
+      other = combine(other, b);
+      if constexpr (kNan) bad = m_or(bad, m_or(ne(a, a), ne(b, b)));
+    }
+    if (i + lanes<T> <= n) {
+      const vec<T> a = load(x + i);
+      best = combine(best, a);
+      if constexpr (kNan) bad = m_or(bad, ne(a, a));
+    }
+  }
+  if (kNan && any<T>(bad)) return static_cast<T>(__builtin_nan(""));
+  return fold_lanes<T>(combine(best, other), combine);
 }
 
 // ---------------------------------------------------------------- folds: how values of one row or column combine
@@ -71,7 +102,7 @@ struct SumFold {
   }
 };
 
-// The order of an extreme does not matter, so tails overlap what was already seen and runs need no rule.
+// The order of an extreme does not matter, so runs need no rule.
 template <class Op, class IntOp, bool kMax> struct ExtremeFold {
   template <class T> static constexpr T identity() {
     if constexpr (is_integer<T>) return kMax ? INT64_MIN : INT64_MAX;
@@ -83,20 +114,11 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
       for (int64_t i = 0; i < n; ++i) best = IntOp::apply(best, x[i]);
       return best;
     } else {
-      constexpr int kVectors = 4;
-      const auto combine = [](vec<T> a, vec<T> b) __attribute__((always_inline)) { return Op::template apply<T>(a, b); };
-      if (n < lanes<T>) {
-        const vec<T> some = load_n(x, n);
-        return fold_lanes<T>(select(first_lanes<T>(n), some, set1<T>(identity<T>())), combine);
-      }
-      vec<T> best[kVectors];
-      best[0] = load(x + n - lanes<T>);
-      for (int v = 1; v < kVectors; ++v) best[v] = best[0];
-      int64_t i = 0;
-      for (; i + kVectors * lanes<T> <= n; i += kVectors * lanes<T>)
-        for (int v = 0; v < kVectors; ++v) best[v] = combine(best[v], load(x + i + v * lanes<T>));
-      for (; i + lanes<T> <= n; i += lanes<T>) best[0] = combine(best[0], load(x + i));
-      return fold_lanes<T>(combine(combine(best[0], best[1]), combine(best[2], best[3])), combine);
+      const T best = row_extreme<kMax, true>(x, n);
+      if (best == 0)
+        for (int64_t i = 0; i < n; ++i)
+          if (x[i] == 0 && __builtin_signbit(x[i]) != kMax) return x[i];
+      return best;
     }
   }
   template <class T> static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {

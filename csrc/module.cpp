@@ -37,6 +37,7 @@ void choose_isa_from_environment() {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // the default generator's state lives until the process ends
   m.doc() = "Compiled kernels of fastbp.";
   choose_isa_from_environment();
   bind_buffer(m);

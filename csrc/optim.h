@@ -16,7 +16,8 @@
 namespace {
 
 // Calls segment(tensor, first element, length) for the parts of a list's tensors that [begin, end) covers.
-template <class Segment> FASTBP_INLINE void for_each_segment(const Args& a, int64_t begin, int64_t end, Segment segment) {
+template <class Segment>
+FASTBP_INLINE void for_each_segment(const Args& a, int64_t begin, int64_t end, Segment segment) {
   const int64_t* offsets = list_offsets(a);
   for (int64_t t = tensor_at(offsets, a.n[1], begin); begin < end; ++t) {
     const int64_t past = smaller(offsets[t + 1], end);
@@ -25,8 +26,7 @@ template <class Segment> FASTBP_INLINE void for_each_segment(const Args& a, int6
   }
 }
 
-// Runs a step over operand 0, the gradient, and the operands after it, which are read and written.
-// The step's template parameter tells how many there are; p[0 … operands−1] are the lists.
+// Runs a step over the elements of `Step::operands` lists: the gradients, which it reads, and those that it updates.
 template <class T, class Step>
 FASTBP_INLINE void update(const Args& a, void* const (&lists)[Step::operands], int64_t begin, int64_t end, Step step) {
   constexpr int operands = Step::operands;
@@ -255,30 +255,28 @@ template <class T> void scale_gradients(const Args& a, int64_t begin, int64_t en
   });
 }
 
-constexpr Kernel scalar_kernel(RangeFn run) {
-  return {{{run, [](const Args&) -> int64_t { return 1; }, 1}}};
-}
-
-template <int Cost> constexpr Kernel list_kernel(RangeFn run) {
-  return {{{run, flat_count, kFlatGrain}}, [](const Args& a) -> int64_t { return a.n[0] * Cost; }};
-}
-
 template <class T> constexpr Kernel norm_kernel() {
-  return {{{square_runs<T>, flat_count, kFlatGrain}, scalar_kernel(norm_of_runs<T>).phases[0]},
-          [](const Args& a) -> int64_t { return a.n[0] * 8; }, run_bytes<T>};
+  return {{{square_runs<T>, flat_count, kFlatGrain}, {norm_of_runs<T>, count_of_one, 1}},
+          unary_work<Cheap>,
+          run_bytes<T>};
 }
 
+constexpr Entry step_entry(const char* name, int constants, Kernel float32, Kernel float64) {
+  return {name, Family::kOptimizer, constants, {float32, float64}};
+}
+
+// Square roots and divisions count as a dozen operations each.
 constexpr Entry kOptimEntries[] = {
-    {"sgd_step", Family::kOptimizer, 1, {list_kernel<8>(sgd_step<float>), list_kernel<8>(sgd_step<double>)}},
-    {"rmsprop_step", Family::kOptimizer, 0, {list_kernel<32>(rmsprop_step<float>), list_kernel<32>(rmsprop_step<double>)}},
-    {"adagrad_step", Family::kOptimizer, 0, {list_kernel<32>(adagrad_step<float>), list_kernel<32>(adagrad_step<double>)}},
-    {"adam_step", Family::kOptimizer, 0, {list_kernel<32>(adam_step<float, false>), list_kernel<32>(adam_step<double, false>)}},
-    {"adamw_step", Family::kOptimizer, 0, {list_kernel<32>(adam_step<float, true>), list_kernel<32>(adam_step<double, true>)}},
-    {"optimizer_advance", Family::kSingle, 0, {{}, scalar_kernel(optimizer_advance)}},
-    {"adam_advance", Family::kSingle, 0, {{}, scalar_kernel(adam_advance)}},
-    {"gradient_norm", Family::kSingle, 0, {norm_kernel<float>(), norm_kernel<double>()}},
-    {"clip_coefficient", Family::kSingle, 1, {scalar_kernel(clip_coefficient<float>), scalar_kernel(clip_coefficient<double>)}},
-    {"scale_gradients", Family::kSingle, 0, {list_kernel<8>(scale_gradients<float>), list_kernel<8>(scale_gradients<double>)}},
+    step_entry("sgd_step", 1, flat_kernel(sgd_step<float>), flat_kernel(sgd_step<double>)),
+    step_entry("rmsprop_step", 0, costly_kernel<32>(rmsprop_step<float>), costly_kernel<32>(rmsprop_step<double>)),
+    step_entry("adagrad_step", 0, costly_kernel<32>(adagrad_step<float>), costly_kernel<32>(adagrad_step<double>)),
+    step_entry("adam_step", 0, costly_kernel<32>(adam_step<float, false>), costly_kernel<32>(adam_step<double, false>)),
+    step_entry("adamw_step", 0, costly_kernel<32>(adam_step<float, true>), costly_kernel<32>(adam_step<double, true>)),
+    single_entry("optimizer_advance", 0, {}, lone_kernel(optimizer_advance)),
+    single_entry("adam_advance", 0, {}, lone_kernel(adam_advance)),
+    single_entry("gradient_norm", 0, norm_kernel<float>(), norm_kernel<double>()),
+    single_entry("clip_coefficient", 1, lone_kernel(clip_coefficient<float>), lone_kernel(clip_coefficient<double>)),
+    single_entry("scale_gradients", 0, flat_kernel(scale_gradients<float>), flat_kernel(scale_gradients<double>)),
 };
 
 }  // namespace

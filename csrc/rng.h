@@ -12,10 +12,10 @@
 
 namespace {
 
-constexpr int kBlocks = 16;            // computed together: a multiple of the lanes of every instruction set
+constexpr int kBlocks = 16;  // computed together: a multiple of the lanes of every instruction set
 constexpr int kWords = 4 * kBlocks;
 
-template <class T> inline constexpr int kDraws = kWords * 4 / static_cast<int>(sizeof(T));  // one draw per sizeof(T) bytes
+template <class T> inline constexpr int kDraws = kWords * 4 / static_cast<int>(sizeof(T));  // a 64-bit draw takes two
 
 // As many 64-bit words as a vector of doubles has lanes.
 template <int n> struct Wide {
@@ -83,8 +83,10 @@ FASTBP_INLINE void unit_draws(const uint32_t* words, float* u) {
   for (int i = 0; i < kDraws<float>; ++i) u[i] = static_cast<float>(static_cast<int32_t>(words[i] >> 8)) * 0x1p-24f;
 }
 FASTBP_INLINE void unit_draws(const uint32_t* words, double* u) {
-  for (int i = 0; i < kDraws<double>; ++i)
-    u[i] = (static_cast<double>(words[2 * i]) * 0x1p21 + static_cast<double>(static_cast<int32_t>(words[2 * i + 1] >> 11))) * 0x1p-53;
+  for (int i = 0; i < kDraws<double>; ++i) {
+    const double high = words[2 * i], low = static_cast<int32_t>(words[2 * i + 1] >> 11);
+    u[i] = (high * 0x1p21 + low) * 0x1p-53;
+  }
 }
 
 // Calls fill(words, out) for every batch of N values that meets [begin, end); a batch that only overlaps it is cut.
@@ -136,7 +138,7 @@ template <class T> void normal(const Args& a, int64_t begin, int64_t end, Scratc
   });
 }
 
-// 0 where word i < p · 2³², else 1 / (1 − p): one 32-bit word an element for both types.
+// 0 where 32-bit word i < p · 2³², else 1 / (1 − p): one 32-bit word an element for both types.
 template <class T> void dropout_mask(const Args& a, int64_t begin, int64_t end, Scratch) {
   const double p = a.c[0];
   const T keep = static_cast<T>(1 / (1 - p));
@@ -192,20 +194,13 @@ inline void rng_advance(const Args& a, int64_t, int64_t, Scratch) {
   *stream += 1;
 }
 
-inline int64_t count_of_one(const Args&) { return 1; }
-template <int Cost> int64_t draw_work(const Args& a) { return a.n[0] * Cost; }
-template <int Cost> constexpr Kernel draw_kernel(RangeFn run) {
-  return {{{run, flat_count, kFlatGrain}}, draw_work<Cost>};
-}
-constexpr Kernel lone_kernel(RangeFn run) { return {{{run, count_of_one, 1}}}; }
-
 constexpr Entry kRngEntries[] = {
-    {"uniform", Family::kSingle, 2, {draw_kernel<24>(uniform<float>), draw_kernel<48>(uniform<double>)}},
-    {"normal", Family::kSingle, 2, {draw_kernel<96>(normal<float>), draw_kernel<192>(normal<double>)}},
-    {"dropout_mask", Family::kSingle, 1, {draw_kernel<24>(dropout_mask<float>), draw_kernel<24>(dropout_mask<double>)}},
-    {"permutation", Family::kSingle, 0, {{}, {}, lone_kernel(permutation)}},
-    {"randint", Family::kSingle, 2, {{}, {}, draw_kernel<48>(randint)}},
-    {"rng_advance", Family::kSingle, 0, {{}, {}, lone_kernel(rng_advance)}},
+    single_entry("uniform", 2, costly_kernel<24>(uniform<float>), costly_kernel<48>(uniform<double>)),
+    single_entry("normal", 2, costly_kernel<96>(normal<float>), costly_kernel<192>(normal<double>)),
+    single_entry("dropout_mask", 1, costly_kernel<24>(dropout_mask<float>), costly_kernel<24>(dropout_mask<double>)),
+    single_entry("permutation", 0, {}, {}, lone_kernel(permutation)),
+    single_entry("randint", 2, {}, {}, costly_kernel<48>(randint)),
+    single_entry("rng_advance", 0, {}, {}, lone_kernel(rng_advance)),
 };
 
 }  // namespace

@@ -8,7 +8,7 @@
 // what is one number a row (logarithm, reciprocal) fills whole vectors. Long rows go one by one, so as to stay in cache.
 #pragma once
 
-#include "sum.h"
+#include "fold.h"
 #include "vmath.h"
 
 namespace {
@@ -24,21 +24,7 @@ FASTBP_INLINE int64_t rows_together(int64_t cols) {
 
 // The largest value of a row, to be taken from its terms. A NaN may get lost here, but not in the sum of their
 // exponentials; a zero comes out as +0.
-template <class T> FASTBP_INLINE T row_peak(const T* x, int64_t n) {
-  const auto combine = [](vec<T> a, vec<T> b) __attribute__((always_inline)) { return select(lt(a, b), b, a); };
-  if (n < lanes<T>) {
-    const vec<T> low = set1<T>(-static_cast<T>(__builtin_inf()));
-    return fold_lanes<T>(select(first_lanes<T>(n), load_n(x, n), low), combine) + T(0);
-  }
-  vec<T> best = load(x + n - lanes<T>), other = best;
-  int64_t i = 0;
-  for (; i + 2 * lanes<T> <= n; i += 2 * lanes<T>) {
-    best = combine(best, load(x + i));
-    other = combine(other, load(x + i + lanes<T>));
-  }
-  if (i + lanes<T> <= n) best = combine(best, load(x + i));
-  return fold_lanes<T>(combine(best, other), combine) + T(0);
-}
+template <class T> FASTBP_INLINE T row_peak(const T* x, int64_t n) { return row_extreme<true, false>(x, n) + T(0); }
 
 // y[j] = f(j, n) for the columns of a row, n of them at a time.
 template <class T, class F> FASTBP_INLINE void map_row(T* y, int64_t cols, F f) {

@@ -30,13 +30,15 @@ template <class T> FASTBP_INLINE T first_lane(vec<T> x) {
 alignas(64) constexpr int32_t kLaneIndex32[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 alignas(64) constexpr int64_t kLaneIndex64[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
-// True in the lanes 0 … n−1.
-template <class T> FASTBP_INLINE mask<T> first_lanes(int64_t n) {
+template <class T> FASTBP_INLINE ivec<T> lane_index() {
   ivec<T> index;
   if constexpr (sizeof(T) == 4) __builtin_memcpy(&index, kLaneIndex32, sizeof index);
   else __builtin_memcpy(&index, kLaneIndex64, sizeof index);
-  return ilt<T>(index, iset1<T>(n));
+  return index;
 }
+
+// True in the lanes 0 … n−1.
+template <class T> FASTBP_INLINE mask<T> first_lanes(int64_t n) { return ilt<T>(lane_index<T>(), iset1<T>(n)); }
 
 template <class T> FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) { return n >= lanes<T> ? load(p) : load_n(p, n); }
 template <class T> FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
@@ -44,30 +46,27 @@ template <class T> FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
   else store_n(p, x, n);
 }
 
-// Lane j of the result is lane j + kStep of x, counted around.
-template <class T, int kStep> FASTBP_INLINE vec<T> rotate(vec<T> x) {
-  constexpr int s = kStep, last = lanes<T> - 1;
+// Lane j of the result is lane j ^ kStep of x: what lies kStep away, without crossing more of the register than needed.
+template <class T, int kStep> FASTBP_INLINE vec<T> swap_lanes(vec<T> x) {
+  constexpr int s = kStep;
   if constexpr (lanes<T> == 2) {
-    return __builtin_shufflevector(x, x, s, (1 + s) & last);
+    return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s);
   } else if constexpr (lanes<T> == 4) {
-    return __builtin_shufflevector(x, x, s, (1 + s) & last, (2 + s) & last, (3 + s) & last);
+    return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s);
   } else if constexpr (lanes<T> == 8) {
-    return __builtin_shufflevector(x, x, s, (1 + s) & last, (2 + s) & last, (3 + s) & last, (4 + s) & last,
-                                   (5 + s) & last, (6 + s) & last, (7 + s) & last);
+    return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s, 4 ^ s, 5 ^ s, 6 ^ s, 7 ^ s);
   } else {
-    return __builtin_shufflevector(x, x, s, (1 + s) & last, (2 + s) & last, (3 + s) & last, (4 + s) & last,
-                                   (5 + s) & last, (6 + s) & last, (7 + s) & last, (8 + s) & last, (9 + s) & last,
-                                   (10 + s) & last, (11 + s) & last, (12 + s) & last, (13 + s) & last, (14 + s) & last,
-                                   (15 + s) & last);
+    return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s, 2 ^ s, 3 ^ s, 4 ^ s, 5 ^ s, 6 ^ s, 7 ^ s, 8 ^ s, 9 ^ s, 10 ^ s,
+                                   11 ^ s, 12 ^ s, 13 ^ s, 14 ^ s, 15 ^ s);
   }
 }
 
 // Combines the lanes of x by the tree 8-4-2-1.
 template <class T, class Combine> FASTBP_INLINE T fold_lanes(vec<T> x, Combine combine) {
-  if constexpr (lanes<T> >= 16) x = combine(x, rotate<T, 8>(x));
-  if constexpr (lanes<T> >= 8) x = combine(x, rotate<T, 4>(x));
-  if constexpr (lanes<T> >= 4) x = combine(x, rotate<T, 2>(x));
-  if constexpr (lanes<T> >= 2) x = combine(x, rotate<T, 1>(x));
+  if constexpr (lanes<T> >= 16) x = combine(x, swap_lanes<T, 8>(x));
+  if constexpr (lanes<T> >= 8) x = combine(x, swap_lanes<T, 4>(x));
+  if constexpr (lanes<T> >= 4) x = combine(x, swap_lanes<T, 2>(x));
+  if constexpr (lanes<T> >= 2) x = combine(x, swap_lanes<T, 1>(x));
   return first_lane<T>(x);
 }
 
@@ -207,19 +206,27 @@ FASTBP_INLINE void add_run(const T* total, int64_t run, bool last, int64_t w, T*
 
 // The leading-axis sums of w columns over r rows into y, with a step as for fold_rows.
 template <class T, class Step> FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
+  constexpr int64_t kFewRows = 16;  // so few that each column may go from memory to memory in one register
+  if (r <= kFewRows) {
+    for (int64_t j = 0; j < w; j += lanes<T>) {
+      vec<T> acc = zero<T>();
+      for (int64_t i = 0; i < r; ++i) acc = step(acc, i, j, w - j);
+      store_some(y + j, acc, w - j);
+    }
+    return;
+  }
   alignas(64) T acc[kColumns];
   T super[kColumns];
   for (int64_t first = 0; first < w; first += kColumns) {
     const int64_t n = smaller(w - first, kColumns);
-    int64_t run = 0;
-    do {
+    for (int64_t run = 0; run * kChunk < r; ++run) {
       const int64_t begin = run * kChunk, end = smaller(r, begin + kChunk);
-      __builtin_memset(acc, 0, sizeof acc);
+      for (int64_t j = 0; j < n; j += lanes<T>) store(acc + j, zero<T>());
       fold_rows<T>(begin, end, n, acc, [&](vec<T> a, int64_t i, int64_t j, int64_t k) __attribute__((always_inline)) {
         return step(a, i, first + j, k);
       });
       add_run(acc, run, end == r, n, super, y + first);
-    } while (++run * kChunk < r);
+    }
   }
 }
 

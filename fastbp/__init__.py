@@ -23,7 +23,8 @@ from fastbp.gradcheck import GradcheckError, gradcheck
 from fastbp.kernels import backend
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
-from fastbp.tensor import Function, Tensor, tensor
+from fastbp.function import Function
+from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
 _tape.Function = Function  # type: ignore[attr-defined]  PyTorch's place for it: autograd.Function

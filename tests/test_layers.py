@@ -17,13 +17,13 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
-    {"_native"},
-    {"dtypes"},
+    {"_native", "version"},
+    {"dtypes", "runtime"},
     {"kernels"},
     {"autograd"},
     {"tensor"},
+    {"function"},
     {"ops"},
-    {"random"},
     {"nn", "optim", "data", "serialization", "program", "gradcheck"},
     {"train"},
     {"__init__"},

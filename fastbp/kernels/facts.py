@@ -124,6 +124,7 @@ def kernel(
             operations=count,
         )
         is_operand = tuple(p in operands for p in parameters)
+        writes = tuple(i for i, p in enumerate(parameters) if p in names[1] + names[2])
 
         @functools.wraps(body)
         def run(*arguments: Any) -> None:
@@ -131,6 +132,8 @@ def kernel(
                 raise TypeError(f"[{facts.name}] expected arguments {parameters}, got {len(arguments)}")
             with np.errstate(all="ignore"):
                 body(*(_array(x) if tensor else x for x, tensor in zip(arguments, is_operand)))
+            for i in writes:
+                _count_write(arguments[i])
 
         run.facts = facts  # type: ignore[attr-defined]
         return run
@@ -141,6 +144,13 @@ def kernel(
 def kernels(module: ModuleType) -> dict[str, Callable[..., None]]:
     """All kernels with facts that a module exports, by name."""
     return {name: f for name, f in vars(module).items() if hasattr(f, "facts")}
+
+
+def _count_write(operand: Any) -> None:
+    """Tells buffers that they were written to through their NumPy views."""
+    for x in operand if isinstance(operand, (list, tuple)) else (operand,):
+        if hasattr(x, "touch"):
+            x.touch()
 
 
 def _array(operand: Any) -> Any:

@@ -15,7 +15,7 @@ from fastbp.tensor import Tensor
 # The public functions of every family: fastbp itself and nn.functional take their names from here.
 PUBLIC = {
     unary: unary.__all__,
-    binary: "add div eq ge gt le logical_and logical_not logical_or logical_xor lt maximum minimum mul ne pow sub "
+    binary: "add div eq ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt maximum minimum mul ne pow sub "
     "where".split(),
     reduce: "all amax amin any argmax argmin logsumexp max mean min norm std sum var".split(),
     shape: "cat chunk clone expand flatten movedim permute reshape split squeeze stack t transpose unsqueeze".split(),

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import Any
 
 from fastbp import dtypes
 from fastbp.dtypes import DType, float32, int64, promote
 from fastbp.ops.common import NUMBERS, as_operand, backend_of, broadcast_shape, like, new, sum_to
 from fastbp.ops.unary import sqrt, square
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 
 def _number_dtype(x: Any) -> DType:
     return dtypes.bool if isinstance(x, builtins.bool) else int64 if isinstance(x, int) else float32
+
+
+def _meeting_dtype(a: Tensor, b: Tensor) -> DType:
+    """The wider type; but a scalar tensor does not widen a tensor with dimensions of its own kind."""
+    if (a.ndim == 0) != (b.ndim == 0):
+        scalar, other = (a, b) if a.ndim == 0 else (b, a)
+        if scalar.dtype.is_floating_point == other.dtype.is_floating_point and scalar.dtype is not dtypes.bool:
+            return promote(other.dtype, int64) if other.dtype is dtypes.bool else other.dtype
+    return promote(a.dtype, b.dtype)
 
 
 def _meet(a: Any, b: Any, op: str) -> tuple[Any, Any]:
@@ -22,7 +33,7 @@ def _meet(a: Any, b: Any, op: str) -> tuple[Any, Any]:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.buffer.dtype == b.buffer.dtype:
             return a, b
-        dtype = promote(a.dtype, b.dtype)
+        dtype = _meeting_dtype(a, b)
         return a.to(dtype), b.to(dtype)
     if isinstance(a, Tensor):
         if a.dtype.is_floating_point:
@@ -316,6 +327,21 @@ def _logical(name: str, word: str) -> Any:
 logical_and = _logical("logical_and", "and")
 logical_or = _logical("logical_or", "or")
 logical_xor = _logical("logical_xor", "xor")
+
+
+def isnan(x: Tensor) -> Tensor:
+    """Whether x is NaN, element by element, as bool."""
+    return ne(x, x)
+
+
+def isfinite(x: Tensor) -> Tensor:
+    """Whether x is neither NaN nor infinite, element by element, as bool."""
+    return eq(x - x, 0) if x.dtype.is_floating_point else eq(x, x)
+
+
+def isinf(x: Tensor) -> Tensor:
+    """Whether x is +∞ or −∞, element by element, as bool."""
+    return logical_or(eq(x, math.inf), eq(x, -math.inf)) if x.dtype.is_floating_point else ne(x, x)
 
 
 def logical_not(x: Tensor) -> Tensor:

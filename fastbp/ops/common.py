@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -94,10 +96,21 @@ def many_dims(dim: Any, ndim: int, op: str) -> tuple[int, ...]:
 
 
 def shape_from(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as separate integers or as one sequence."""
+    """A shape given as separate integers or as one sequence; sizes may still be −1."""
     if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
         sizes = tuple(sizes[0])
-    return tuple(int(n) for n in sizes)
+    return tuple([n if type(n) is int else operator.index(n) for n in sizes])
+
+
+def sizes_from(op: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of a new tensor, given as separate integers or as one sequence; TypeError, ValueError where it is none."""
+    try:
+        shape = shape_from(sizes)
+    except TypeError:
+        raise TypeError(f"[{op}] expected a shape of integers, got {sizes}") from None
+    if min(shape, default=0) < 0 or math.prod(shape) >= 2**59 or len(shape) > 8:
+        raise ValueError(f"[{op}] expected at most 8 sizes ≥ 0 with fewer than 2^59 elements, got {shape}")
+    return shape
 
 
 def backend_of(x: Tensor) -> Any:

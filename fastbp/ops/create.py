@@ -10,10 +10,9 @@ import numpy as np
 
 from fastbp import dtypes, kernels
 from fastbp.dtypes import DType, as_dtype, float32, int64
-from fastbp.kernels.storage import from_array
 from fastbp.kernels.storage import from_dlpack as buffer_from_dlpack
-from fastbp.ops.common import new, shape_from
-from fastbp.tensor import Tensor, filled, tensor
+from fastbp.ops.common import new, sizes_from
+from fastbp.tensor import SHARED_TYPES, Tensor, filled, from_numpy, tensor
 
 
 def _finish(x: Tensor, requires_grad: builtins.bool) -> Tensor:
@@ -26,24 +25,24 @@ def _kind(dtype: Any) -> DType:
 
 def empty(*shape: Any, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
     """An uninitialised tensor."""
-    return _finish(new(shape_from(shape), _kind(dtype)), requires_grad)
+    return _finish(new(sizes_from("empty", shape), _kind(dtype)), requires_grad)
 
 
 def zeros(*shape: Any, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
     """A tensor of zeros."""
-    return _finish(filled(shape_from(shape), 0, _kind(dtype)), requires_grad)
+    return _finish(filled(sizes_from("zeros", shape), 0, _kind(dtype)), requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
     """A tensor of ones."""
-    return _finish(filled(shape_from(shape), 1, _kind(dtype)), requires_grad)
+    return _finish(filled(sizes_from("ones", shape), 1, _kind(dtype)), requires_grad)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
     """A tensor with every element equal to fill_value, whose type it takes unless dtype is given."""
     if dtype is None:
         dtype = dtypes.bool if isinstance(fill_value, builtins.bool) else int64 if isinstance(fill_value, int) else float32
-    return _finish(filled(shape_from((shape,)), fill_value, as_dtype(dtype)), requires_grad)
+    return _finish(filled(sizes_from("full", (shape,)), fill_value, as_dtype(dtype)), requires_grad)
 
 
 def zeros_like(x: Tensor, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
@@ -92,19 +91,11 @@ def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
     return tensor(np.eye(n, m), dtype=_kind(dtype))
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory. TypeError for dtypes other than float32, float64, int64, bool."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"[from_numpy] expected a NumPy array, got {type(array).__name__}")
-    as_dtype(array.dtype)
-    return Tensor(from_array(array))
-
-
 def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """The data as a tensor, sharing memory where it can (tensors, NumPy arrays, DLPack), else copied."""
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
-    if isinstance(data, np.ndarray) and data.dtype.name in ("float32", "float64", "int64", "bool"):
+    if isinstance(data, np.ndarray) and data.dtype.name in SHARED_TYPES:
         shared = from_numpy(data)
         return shared if dtype is None else shared.to(dtype)
     if not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):

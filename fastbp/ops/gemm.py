@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from fastbp.autograd import mode
-from fastbp.dtypes import float32, promote
 from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
 from fastbp.ops.shape import expand, reshape, transpose
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 
 class Linear(Function):
@@ -98,16 +98,16 @@ def _stored(x: Tensor) -> tuple[Any, bool]:
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """The product of vectors, matrices, or stacks of matrices whose leading dimensions broadcast, as NumPy's matmul.
 
-    Raises ValueError for sizes that do not fit or scalars, TypeError for operands that are not tensors.
+    Raises ValueError for sizes that do not fit or scalars, TypeError for operands that are not tensors of one floating
+    dtype.
     """
     a, b = as_tensor_operand(a, "matmul"), as_tensor_operand(b, "matmul")
+    if a.dtype is not b.dtype or not a.dtype.is_floating_point:
+        raise TypeError(f"[matmul] expected operands of one floating dtype, got {a.dtype} and {b.dtype}")
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(f"[matmul] expected operands with at least one dimension, got {a.shape} and {b.shape}")
     if a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
         raise ValueError(f"[matmul] expected a (..., m, k) and b (..., k, n) with equal k, got {a.shape} and {b.shape}")
-    dtype = promote(a.dtype, b.dtype)
-    dtype = dtype if dtype.is_floating_point else float32
-    a, b = a.to(dtype), b.to(dtype)
     shape_a, shape_b = a.shape, b.shape
     left = reshape(a, (1, shape_a[0])) if a.ndim == 1 else a
     right = reshape(b, (shape_b[0], 1)) if b.ndim == 1 else b

@@ -18,7 +18,8 @@ from fastbp.dtypes import int64
 from fastbp.ops.binary import where
 from fastbp.ops.common import as_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
-from fastbp.tensor import Function, Tensor, contiguous, filled, tensor
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous, filled, tensor
 
 # For every dimension of the source: first position, step, and length (None: the dimension goes).
 Spec = tuple[tuple[int, int, Any], ...]
@@ -140,6 +141,8 @@ def _parse(x: Tensor, index: Any, op: str) -> tuple[Spec, list[Any], dict[int, T
             dims.append(None)
         elif isinstance(item, slice):
             start, stop, step = item.indices(x.shape[d])
+            if step < 0:
+                raise ValueError(f"[{op}] expected slices with a step ≥ 1, got {step}")
             spec.append((start if stop != start else 0, step, len(range(start, stop, step))))
             dims.append(len(spec) - 1)
         elif isinstance(item, Tensor) and item.dtype is dtypes.bool:

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastbp.autograd import mode
 from fastbp.ops import binary, random, unary
-from fastbp.ops.common import as_operand, backend_of
-from fastbp.ops.shape import expand
+from fastbp.ops.common import as_operand, backend_of, broadcast_shape
+from fastbp.ops.shape import clone, expand
 from fastbp.tensor import Tensor, contiguous
 
 
@@ -23,9 +23,14 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     _writable(x, "copy_", source)
     if not isinstance(source, Tensor):
         return fill_(x, source)
+    source = source.detach().to(x.dtype)
     if source.shape != x.shape:
-        source = expand(source.detach(), x.shape)
-    backend_of(x).copy(source.detach().to(x.dtype).buffer, x.buffer)
+        if broadcast_shape("copy_", source.shape, x.shape) != x.shape:
+            raise ValueError(f"[copy_] expected a source that broadcasts to {x.shape}, got {source.shape}")
+        source = expand(source, x.shape)
+    if source.buffer.same_storage(x.buffer):
+        source = clone(source)  # the write must not change what is still to be read
+    backend_of(x).copy(source.buffer, x.buffer)
     return x
 
 
@@ -49,9 +54,9 @@ def _from(operation: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
         y = operation(x.detach(), *[t.detach() if isinstance(t, Tensor) else t for t in operands])
         if y.shape != x.shape:
             raise ValueError(f"[{name}] expected operands that broadcast to {x.shape}, got a result of {y.shape}")
-        if y.dtype is not x.dtype:
-            raise TypeError(f"[{name}] expected a result of dtype {x.dtype}, got {y.dtype}")
-        backend_of(x).copy(contiguous(y), x.buffer)
+        if y.dtype.is_floating_point and not x.dtype.is_floating_point:
+            raise TypeError(f"[{name}] expected a result that {x.dtype} can hold, got {y.dtype}")
+        backend_of(x).copy(contiguous(y.to(x.dtype)), x.buffer)
         return x
 
     op.__name__ = op.__qualname__ = name

@@ -19,13 +19,14 @@ from typing import Any
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
 from fastbp.ops.binary import eq, ne, where
-from fastbp.ops.common import as_tensor_operand, backend_of, new
+from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, movedim, reshape
 from fastbp.ops.softmax import log_softmax, softmax
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import clamp, log, sigmoid, softplus_unit, square, step
-from fastbp.tensor import Function, Tensor, contiguous, filled
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous, filled
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -102,6 +103,7 @@ def _column(w: Tensor | None) -> Any:
 
 def _element_loss(
     op: str,
+    kernel: str,
     x: Any,
     target: Any,
     reduction: str,
@@ -121,17 +123,24 @@ def _element_loss(
     rows = shape[0] if shape else 1
     cols = math.prod(shape[1:])
     s = _weights(sample_weight, (rows,), x.dtype, op, "sample_weight")
+    if reduction == "none" and shape:
+        # Every element is a row of its own, with the weight of its entry.
+        s = None if s is None else reshape(expand(reshape(s, (rows,) + (1,) * (len(shape) - 1)), shape), x.numel())
+        rows, cols = x.numel(), 1
     if pos_weight is not None:
-        pos_weight = expand(as_tensor_operand(pos_weight, op).to(x.dtype), shape)
-    if reduction == "none" or target.requires_grad or pos_weight is not None and len(shape) < 2:
-        # Rare enough to be composed: the unreduced losses, gradients of the target, positive weights along the rows.
+        pos_weight = as_tensor_operand(pos_weight, op).to(x.dtype)
+        if broadcast_shape(op, pos_weight.shape, shape) != shape:
+            raise ValueError(f"[{op}] expected pos_weight that broadcasts to {shape}, got {pos_weight.shape}")
+        pos_weight = expand(pos_weight, shape)
+    if target.requires_grad or pos_weight is not None and (cols == 1 or len(shape) < 2):
+        # Rare enough to be composed: gradients of the target, positive weights that vary along the rows.
         losses = value(x, target) if pos_weight is None else value(x, target, pos_weight)
         if s is not None:
-            losses = losses * reshape(s, (rows,) + (1,) * (len(shape) - 1) if shape else ())
+            losses = losses * reshape(s, shape if cols == 1 else (rows,) + (1,) * (len(shape) - 1))
         if reduction != "mean":
             return losses if reduction == "none" else sum_of(losses)
         return sum_of(losses) / (rows * cols if s is None else sum_of(s) * cols)
-    if reduction == "sum":
+    if reduction != "mean":
         denominator = filled((1,), 1.0, x.dtype)
     else:
         denominator = filled((1,), rows * cols, x.dtype) if s is None else reshape(sum_of(s) * cols, 1)
@@ -140,21 +149,23 @@ def _element_loss(
     def slope(x: Tensor, t: Tensor) -> Tensor:
         return (derivative(x, t) if p is None else derivative(x, t, p)) * _column(s)
 
-    call = Call(op + "_forward", (_buffer(p), _buffer(s)), (), True, slope)
-    return RowLoss.apply(reshape(x, (rows, cols)), reshape(target, (rows, cols)), denominator, call)
+    call = Call(kernel, (_buffer(p), _buffer(s)), (), reduction != "none", slope)
+    y = RowLoss.apply(reshape(x, (rows, cols)), reshape(target, (rows, cols)), denominator, call)
+    return reshape(y, shape) if reduction == "none" else y
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """Squared error l = (x − t)²."""
     return _element_loss(
-        "mse", input, target, reduction, sample_weight, lambda x, t: square(x - t), lambda x, t: 2 * (x - t)
+        "mse_loss", "mse_forward", input, target, reduction, sample_weight, lambda x, t: square(x - t), lambda x, t: 2 * (x - t)
     )
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """Absolute error l = |x − t|; the derivative at 0 is 0."""
     return _element_loss(
-        "l1",
+        "l1_loss",
+        "l1_forward",
         input,
         target,
         reduction,
@@ -170,6 +181,7 @@ def binary_cross_entropy(
     """l = −(t ln x + (1 − t) ln(1 − x)) for probabilities x; the logarithms are kept ≥ −100, as PyTorch does."""
     return _element_loss(
         "binary_cross_entropy",
+        "binary_cross_entropy_forward",
         input,
         target,
         reduction,
@@ -191,7 +203,8 @@ def binary_cross_entropy_with_logits(
     pos_weight: p, the weight of positive examples; broadcasts to an entry of the input. 1 when left out.
     """
     return _element_loss(
-        "sigmoid_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "sigmoid_cross_entropy_forward",
         input,
         target,
         reduction,

@@ -14,7 +14,7 @@ import numpy as np
 from fastbp import kernels
 from fastbp.dtypes import as_dtype, float32, int64
 from fastbp.kernels.storage import from_array
-from fastbp.ops.common import like, new, shape_from
+from fastbp.ops.common import like, new, sizes_from
 from fastbp.tensor import Tensor
 
 
@@ -29,6 +29,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts again from a seed; ValueError outside of 64 bits."""
+        if not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"[manual_seed] expected an integer, got {type(seed).__name__}")
         if not -(2**63) <= int(seed) < 2**64:
             raise ValueError(f"[manual_seed] expected a seed of 64 bits, got {seed}")
         self._state[:] = np.array([int(seed) & (2**64 - 1), 0], np.uint64).view(np.int64)
@@ -61,14 +63,14 @@ def manual_seed(seed: int) -> Generator:
 
 def rand(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    y = new(shape_from(shape), as_dtype(dtype or float32))
+    y = new(sizes_from("rand", shape), as_dtype(dtype or float32))
     (generator or default_generator).draw("uniform", y.buffer, 0.0, 1.0)
     return y.requires_grad_(requires_grad)
 
 
 def randn(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and standard deviation 1."""
-    y = new(shape_from(shape), as_dtype(dtype or float32))
+    y = new(sizes_from("randn", shape), as_dtype(dtype or float32))
     (generator or default_generator).draw("normal", y.buffer, 0.0, 1.0)
     return y.requires_grad_(requires_grad)
 
@@ -91,7 +93,7 @@ def randint(low: int, high: int | None = None, size: Any = (), generator: Genera
         low, high, size = 0, low, high
     if low >= high:
         raise ValueError(f"[randint] expected low < high, got {low} and {high}")
-    y = new(shape_from((size,)), int64)
+    y = new(sizes_from("randint", (size,)), int64)
     (generator or default_generator).draw("randint", y.buffer, low, high)
     return y
 

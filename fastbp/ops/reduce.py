@@ -13,7 +13,8 @@ from fastbp.ops.common import as_tensor_operand, backend_of, floating, many_dims
 from fastbp.ops.shape import expand, reshape
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import exp, sqrt, square
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 
 class Extremum(NamedTuple):

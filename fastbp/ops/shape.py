@@ -8,7 +8,8 @@ from typing import Any
 
 from fastbp.dtypes import DType, as_dtype
 from fastbp.ops.common import as_tensor_operand, backend_of, like, many_dims, new, one_dim, shape_from
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 
 class Reshape(Function):
@@ -50,8 +51,20 @@ class Expand(Function):
         return (dy.sum(dims) if dims else dy).reshape(ctx.shape), None
 
 
+class Restride(Function):
+    """A view with dimensions of length 1 added or removed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+        ctx.shape = x.shape
+        return Tensor(x.buffer.view(shape, strides))
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
+        return dy.reshape(ctx.shape), None, None
+
+
 class Clone(Function):
-    fresh = False
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -93,24 +106,27 @@ class Concatenate(Function):
         return None, *split(dy, ctx.lengths, ctx.dim)
 
 
+def _completed(x: Tensor, shape: tuple[int, ...], op: str) -> tuple[int, ...]:
+    """The shape with a size of −1 found from the others; ValueError when x's elements do not fit."""
+    found = shape
+    if shape.count(-1) == 1:
+        known = -math.prod(shape)
+        found = tuple([x.numel() // known if n == -1 else n for n in shape]) if known else shape
+    if min(found, default=0) < 0 or math.prod(found) != x.numel():
+        raise ValueError(f"[{op}] expected a shape for {x.numel()} elements, got {shape}")
+    return found
+
+
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order in another shape; one size may be −1. A view where x is contiguous."""
-    new_shape = shape_from(shape)
-    if new_shape.count(-1) == 1:
-        known = -math.prod(new_shape)
-        if known == 0 or x.numel() % known:
-            raise ValueError(f"[reshape] expected a shape for {x.numel()} elements, got {new_shape}")
-        new_shape = tuple(x.numel() // known if n == -1 else n for n in new_shape)
-    if min(new_shape, default=0) < 0 or math.prod(new_shape) != x.numel():
-        raise ValueError(f"[reshape] expected a shape for {x.numel()} elements, got {new_shape}")
-    return Reshape.apply(x, new_shape)
+    return Reshape.apply(x, _completed(x, shape_from(shape), "reshape"))
 
 
 def view(x: Tensor, *shape: Any) -> Tensor:
     """As reshape, never copying. ValueError for a tensor that is not contiguous."""
     if not x.buffer.contiguous:
         raise ValueError("[view] expected a contiguous tensor; use reshape, which copies")
-    return reshape(x, *shape)
+    return Reshape.apply(x, _completed(x, shape_from(shape), "view"))
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -177,13 +193,16 @@ def expand_as(x: Tensor, other: Tensor) -> Tensor:
 def squeeze(x: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of length 1 removed: all of them, or those named."""
     dims = many_dims(dim, x.ndim, "squeeze")
-    return reshape(x, tuple(n for d, n in enumerate(x.shape) if n != 1 or d not in dims))
+    kept = [d for d, n in enumerate(x.shape) if n != 1 or d not in dims]
+    shape, strides = x.shape, x.stride()
+    return Restride.apply(x, tuple([shape[d] for d in kept]), tuple([strides[d] for d in kept]))
 
 
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """A dimension of length 1 inserted before `dim`."""
     at = one_dim(dim, x.ndim + 1, "unsqueeze")
-    return reshape(x, (*x.shape[:at], 1, *x.shape[at:]))
+    shape, strides = x.shape, x.stride()
+    return Restride.apply(x, (*shape[:at], 1, *shape[at:]), (*strides[:at], 1, *strides[at:]))
 
 
 def clone(x: Tensor) -> Tensor:
@@ -206,6 +225,8 @@ def to(x: Tensor, *targets: Any, dtype: Any = None, device: Any = None, copy: bo
             dtype = target.dtype
         elif isinstance(target, str) and target.split(":")[0] in ("cpu", "cuda"):
             device = target
+        elif isinstance(target, str) and target not in ("float32", "float64", "int64", "bool"):
+            raise ValueError(f'[to] expected a dtype or device "cpu", got {target!r}')
         else:
             dtype = target
     if device is not None and str(device) != "cpu":
@@ -233,9 +254,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape and dtype joined along a new dimension."""
     xs = [as_tensor_operand(x, "stack") for x in tensors]
+    if not xs:
+        raise ValueError("[stack] expected at least one tensor, got none")
     if any(x.shape != xs[0].shape for x in xs):
         raise ValueError(f"[stack] expected tensors of one shape, got {' and '.join(str(x.shape) for x in xs)}")
-    return cat([unsqueeze(x, dim) for x in xs], one_dim(dim, xs[0].ndim + 1, "stack") if xs else 0)
+    return cat([unsqueeze(x, dim) for x in xs], one_dim(dim, xs[0].ndim + 1, "stack"))
 
 
 def split(x: Tensor, lengths: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:

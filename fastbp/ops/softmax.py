@@ -9,7 +9,8 @@ from fastbp.autograd import mode
 from fastbp.ops.common import backend_of, floating, like, one_dim
 from fastbp.ops.shape import movedim
 from fastbp.ops.unary import exp
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 
 def _rows(x: Tensor) -> Any:

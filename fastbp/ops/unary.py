@@ -13,7 +13,8 @@ from typing import Any
 from fastbp.autograd import mode
 from fastbp.kernels import reference
 from fastbp.ops.common import backend_of, floating, like
-from fastbp.tensor import Function, Tensor, contiguous
+from fastbp.function import Function
+from fastbp.tensor import Tensor, contiguous
 
 # Operations of a tensor alone, by name: what Tensor methods and nn's activation classes are derived from.
 UNARY: dict[str, Callable[..., Tensor]] = {}

@@ -65,7 +65,7 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     ignored = np.full(rows, IGNORED)
     yield [x, ignored, None, None, one(T, 0), IGNORED, 0.0, Out((rows,)), Out((rows, cols))]
     weight = draw.positive(T, rows)
-    weight[:3] = np.nan, np.inf, 0
+    weight[:2] = np.nan, 0
     yield [draw.values(T, rows, cols), np.zeros(rows, int), None, weight, one(T, 3), IGNORED, 0.1, Out((rows,)),
            Out((rows, cols))]  # fmt: skip
 

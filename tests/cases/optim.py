@@ -19,7 +19,7 @@ def tensors(draw: Draw, T: np.dtype, shapes: list[tuple[int, ...]], present: boo
 
 def squares(draw: Draw, T: np.dtype, shapes: list[tuple[int, ...]], present: bool = True) -> list[np.ndarray]:
     """Averages of squares: above those of gradients, as the variance in a centered step is positive."""
-    return [(1 + draw.values(T, *s) ** 2).astype(T) for s in shapes] if present else []
+    return [np.asarray(1 + draw.values(T, *s) ** 2, T) for s in shapes] if present else []
 
 
 def hyper(*values: float) -> np.ndarray:
@@ -56,7 +56,7 @@ def sgd(draw: Draw, T: np.dtype, shapes: list[tuple[int, ...]]) -> Iterator[list
 def rmsprop(draw: Draw, T: np.dtype, shapes: list[tuple[int, ...]]) -> Iterator[list[Any]]:
     for centered, momentum, decay in itertools.product((False, True), (0.0, 0.9), (0.0, DECAY)):
         h = hyper(3, LR, decay, 0.99, 1e-8, momentum)
-        means = [(0.1 * t).astype(T) for t in tensors(draw, T, shapes, centered)]
+        means = [np.asarray(0.1 * t, T) for t in tensors(draw, T, shapes, centered)]
         yield [h, tensors(draw, T, shapes), squares(draw, T, shapes), means, tensors(draw, T, shapes, momentum > 0),
                tensors(draw, T, shapes)]  # fmt: skip
 

@@ -104,7 +104,7 @@ unary("log", "y = log x", np.log, lambda dy, x: dy / x, COSTLY)
 unary("log1p", "y = log(1 + x)", np.log1p, lambda dy, x: dy / (1 + x), COSTLY)
 unary("expm1", "y = e^x − 1", np.expm1, lambda dy, y: dy * (y + 1), COSTLY)
 unary("sqrt", "y = √x", np.sqrt, lambda dy, y: dy / (2 * y))
-unary("square", "y = x²", np.square, lambda dy, x: dy * (2 * x))
+unary("square", "y = x²", np.square, lambda dy, x: 2 * (dy * x))
 unary("abs", "y = |x|, with derivative 0 at 0", np.abs, lambda dy, x: dy * np.sign(x))
 unary("sin", "y = sin x", np.sin, lambda dy, x: dy * np.cos(x), COSTLY)
 unary("cos", "y = cos x", np.cos, lambda dy, x: -dy * np.sin(x), COSTLY)
@@ -114,7 +114,7 @@ unary(
     lambda x, min, max: np.where(np.where(x < min, min, x) > max, max, np.where(x < min, min, x)),
     lambda dy, x, min, max: np.where((min <= x) & (x <= max), dy, 0),
 )
-unary("reciprocal", "y = 1/x", lambda x: 1 / x, lambda dy, y: -dy * (y * y))
+unary("reciprocal", "y = 1/x", lambda x: 1 / x, lambda dy, y: -(dy * y) * y)
 unary("erf", "y = erf x", erf, lambda dy, x: dy * (2 / math.sqrt(math.pi)) * np.exp(-x * x), COSTLY)
 unary("tanh", "y = tanh x", np.tanh, lambda dy, y: dy * ((1 - y) * (1 + y)), COSTLY)
 unary("sigmoid", "y = 1 / (1 + e^−x)", sigmoid, lambda dy, y: dy * (y * (1 - y)), COSTLY)

@@ -18,4 +18,6 @@ def scatter(x: np.ndarray, index: np.ndarray, y: np.ndarray) -> None:
 @kernel(inputs="index", outputs="y", dtypes="int64")
 def wrap_index(index: np.ndarray, size: int, y: np.ndarray) -> None:
     """y = index counted from 0: index + size where it is negative; −size ≤ index < size."""
+    if np.any((index < -size) | (index >= size)):
+        raise IndexError(f"[wrap_index] expected indices from {-size} to {size - 1}")
     y[...] = np.where(index < 0, index + size, index)

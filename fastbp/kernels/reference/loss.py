@@ -58,6 +58,8 @@ def cross_entropy_forward(
     """
     rows, cols = logits.shape
     kept = target != ignore_index
+    if np.any(kept & ((target < 0) | (target >= cols))):
+        raise IndexError(f"[cross_entropy_forward] expected target classes from 0 to {cols - 1} or ignore_index {ignore_index}")
     index = np.where(kept, target, 0)[:, None]
     v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
     logp, p = log_softmax(logits), softmax(logits)

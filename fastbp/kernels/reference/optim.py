@@ -23,6 +23,12 @@ def decayed(g: np.ndarray, p: np.ndarray, decay: float) -> np.ndarray:
     return g + p.dtype.type(decay) * p if decay else g
 
 
+def lerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+    """a + share·(b − a), from the nearer end, as PyTorch's."""
+    w = a.dtype.type(share)
+    return a + w * (b - a) if share < 0.5 else b - (1 - w) * (b - a)
+
+
 @kernel(inplace="hyper", partition="none", dtypes="float64")
 def optimizer_advance(hyper: np.ndarray) -> None:
     """hyper[0] += 1: the next step. Called before the step."""
@@ -87,7 +93,7 @@ def rmsprop_step(
         variance = s
         if grad_averages:
             a = grad_averages[i]
-            a += T(1 - alpha) * (g - a)
+            a[...] = lerp(a, g, 1 - alpha)
             variance = s - a * a
         g = g / (np.sqrt(variance) + T(eps))
         if velocities and momentum > 0:
@@ -134,7 +140,7 @@ def adam(
         elif decay:
             g = decayed(g, p, decay)
         m, v = exp_avgs[i], exp_avg_sqs[i]
-        m += T(1 - beta1) * (g - m)
+        m[...] = lerp(m, g, 1 - beta1)
         v[...] = T(beta2) * v + T(1 - beta2) * (g * g)
         if max_exp_avg_sqs:
             v = np.maximum(max_exp_avg_sqs[i], v, out=max_exp_avg_sqs[i])
