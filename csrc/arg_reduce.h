@@ -1,5 +1,5 @@
-// argmax and argmin: x (outer, r, inner) → y int64 (outer, inner), the place along r of the first of equals (+0 equals
-// −0) or of the first NaN. Args as in reduce.h; r ≥ 1.
+// argmax and argmin: x (outer, r, inner) → y int64 (outer, inner), the place along r of the first of the largest
+// (smallest; +0 equals −0) or of the first NaN. Args as in reduce.h; r ≥ 1.
 #pragma once
 
 #include "fold.h"
@@ -35,9 +35,7 @@ template <bool kMax, class T> FASTBP_INLINE int64_t arg_row(const T* x, int64_t 
   T best = x[0];
   int64_t at = 0;
   for (int64_t i = 0; i < r; i += kChunk) {
-    T value;
-    if constexpr (is_integer<T>) value = kMax ? MaxFold::row(x + i, smaller(kChunk, r - i)) : MinFold::row(x + i, smaller(kChunk, r - i));
-    else value = row_extreme<kMax, true>(x + i, smaller(kChunk, r - i));
+    const T value = row_extreme<kMax, true>(x + i, smaller(kChunk, r - i));
     if (!better<kMax>(value, best)) continue;
     best = value;
     at = i;
@@ -119,6 +117,11 @@ template <bool kMax, class T> void arg_merge(const Args& a, int64_t begin, int64
 template <bool kMax, class T> constexpr Kernel arg_kernel() {
   return {{{arg_reduce<kMax, T>, reduce_units}, {arg_merge<kMax, T>, reduce_merge_units}},
           reduce_work<4>, reduce_shared<sizeof(int64_t)>};
+}
+
+template <bool kMax> constexpr Entry arg_entry(const char* name) {
+  return {name, Family::kArgReduce, 0,
+          {arg_kernel<kMax, float>(), arg_kernel<kMax, double>(), arg_kernel<kMax, int64_t>()}};
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ void set_strided(const std::string& op, Args& args, const Buffer& x, const Buffe
     shape[d] = y.shape[order[d]];
     strides[0][d] = x.ndim ? x.strides[order[d]] : 0;
     strides[1][d] = y.strides[order[d]];
-    if (shape[d] > 1 && strides[1][d] == 0) fail_value(op, "expected a y whose elements are apart, got an expanded one");
+    if (y.size && shape[d] > 1 && strides[1][d] == 0) fail_value(op, "expected a y whose elements are apart, got an expanded one");
   }
   set_dimensions(args, {shape, static_cast<size_t>(y.ndim)}, strides, 2);
 }

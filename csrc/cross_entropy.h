@@ -3,8 +3,9 @@
 // With log p = log_softmax(logits), class weights c (1 where absent), sample weights s, smoothing ε and target t:
 //   labels         l = s [ (1 − ε) c_t (−log p_t) + ε/cols Σ_j c_j (−log p_j) ]; an ignored row gives 0
 //   probabilities  l = s Σ_j c_j t'_j (−log p_j), t' = (1 − ε) t + ε/cols
-//   both are       l = s Σ_j u_j (−log p_j), so dl/dlogits_j = s (U p_j − u_j), U = Σ u, and l = s (U log Σe^d − Σ u d),
-// where d = logits − max. losses are not divided; dlogits is divided by *denominator: g = s / *denominator once a row.
+// Both are l = s Σ_j u_j (−log p_j) = s (U log Σ e^d − Σ u d) with U = Σ u and d = logits − max, so that
+// ∂l/∂logits_j = s (U p_j − u_j). losses are not divided; dlogits is divided by *denominator, once a row.
+//
 // Args: p = {logits, target, class_weight, sample_weight, denominator, losses, dlogits}, where both weights and dlogits
 // may be null; n = {rows, cols, ignore_index}; c = {ε}. A label out of range gives NaN; nothing is read out of bounds.
 //
@@ -82,7 +83,7 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
       T* dx = kGradient ? ce.dlogits + row * cols : nullptr;
       if (label == ce.ignore_index) {
         ce.losses[row] = 0;
-        if constexpr (kGradient) map_row(dx, cols, [](int64_t, int64_t) __attribute__((always_inline)) { return zero<T>(); });
+        if constexpr (kGradient) __builtin_memset(dx, 0, cols * sizeof(T));
         continue;
       }
       const bool known = label >= 0 && label < cols;

@@ -12,7 +12,7 @@ namespace {
 using namespace fastbp;
 
 constexpr int64_t kBlockColumns = 64;
-constexpr int64_t kFewUnits = 32;    // with fewer, a team of threads is better fed with runs of 512
+constexpr int64_t kFewUnits = 32;  // with fewer, a team of threads is better fed with runs of 512
 
 template <class T> inline constexpr bool is_integer = T(0.5) == T(0);
 
@@ -37,8 +37,7 @@ template <class Body> FASTBP_INLINE void for_each_block(const ReduceShape& s, in
   }
 }
 
-// The largest (smallest) value of a row. A NaN wins with kNan, else it may get lost; a zero may have either sign.
-template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x, int64_t n) {
+template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme_float(const T* x, int64_t n) {
   const auto combine = [](vec<T> a, vec<T> b) __attribute__((always_inline)) {
     return select(kMax ? lt(a, b) : lt(b, a), b, a);
   };
@@ -66,6 +65,17 @@ template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x,
   }
   if (kNan && any<T>(bad)) return static_cast<T>(__builtin_nan(""));
   return fold_lanes<T>(combine(best, other), combine);
+}
+
+// The largest (smallest) value of a row. A NaN wins with kNan, else it may get lost; a zero may have either sign.
+template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x, int64_t n) {
+  if constexpr (is_integer<T>) {
+    T best = kMax ? INT64_MIN : INT64_MAX;
+    for (int64_t i = 0; i < n; ++i) best = (kMax ? best < x[i] : x[i] < best) ? x[i] : best;
+    return best;
+  } else {
+    return row_extreme_float<kMax, kNan>(x, n);
+  }
 }
 
 // ---------------------------------------------------------------- folds: how values of one row or column combine
@@ -109,17 +119,12 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
     else return kMax ? -static_cast<T>(__builtin_inf()) : static_cast<T>(__builtin_inf());
   }
   template <class T> static FASTBP_INLINE T row(const T* x, int64_t n) {
-    if constexpr (is_integer<T>) {
-      T best = identity<T>();
-      for (int64_t i = 0; i < n; ++i) best = IntOp::apply(best, x[i]);
-      return best;
-    } else {
-      const T best = row_extreme<kMax, true>(x, n);
-      if (best == 0)
-        for (int64_t i = 0; i < n; ++i)
-          if (x[i] == 0 && __builtin_signbit(x[i]) != kMax) return x[i];
-      return best;
+    const T best = row_extreme<kMax, true>(x, n);
+    if constexpr (!is_integer<T>) {
+      for (int64_t i = 0; best == 0 && i < n; ++i)
+        if (x[i] == 0 && __builtin_signbit(x[i]) != kMax) return x[i];
     }
+    return best;
   }
   template <class T> static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {
     if constexpr (is_integer<T>) {
@@ -127,15 +132,10 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
       for (int64_t i = 0; i < r; ++i)
         for (int64_t j = 0; j < w; ++j) y[j] = IntOp::apply(y[j], x[i * stride + j]);
     } else {
-      alignas(64) T best[kColumns];
-      for (int64_t first = 0; first < w; first += kColumns) {
-        const int64_t n = smaller(w - first, kColumns);
-        for (int64_t j = 0; j < kColumns; ++j) best[j] = identity<T>();
-        fold_rows<T>(0, r, n, best, [=](vec<T> acc, int64_t i, int64_t j, int64_t k) __attribute__((always_inline)) {
-          return Op::template apply<T>(acc, load_some(x + i * stride + first + j, k));
-        });
-        for (int64_t j = 0; j < n; ++j) y[first + j] = best[j];
-      }
+      const auto step = [=](vec<T> acc, int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
+        return Op::template apply<T>(acc, load_some(x + i * stride + j, n));
+      };
+      fold_columns<T>(identity<T>(), 0, r, w, y, step);
     }
   }
   template <class T> static FASTBP_INLINE T merge(const T* run, int64_t n) { return row(run, n); }

@@ -14,6 +14,7 @@
 #include "loss.h"
 #include "rng.h"
 #include "optim.h"
+#include "measure.h"
 
 #define FASTBP_JOIN2(a, b) a##b
 #define FASTBP_JOIN(a, b) FASTBP_JOIN2(a, b)
@@ -36,6 +37,7 @@ constexpr EntryList kLists[] = {
     list(kLossEntries),
     list(kRngEntries),
     list(kOptimEntries),
+    list(kMeasureEntries),
 };
 
 constexpr KernelTable kTable = {FASTBP_TEXT(FASTBP_ISA_NAME), kLists, sizeof kLists / sizeof *kLists};

@@ -1,10 +1,11 @@
 // Losses: per-row losses and, in the same pass, the gradient of their weighted mean. Cross-entropy is in its own file.
 //
 // losses[i] = s_i Σ_j l(x_ij, t_ij) by the last-axis rule, not divided; dx_ij = s_i / *denominator · ∂l/∂x_ij.
-//   mse                   (x − t)²
-//   l1                    |x − t|, gradient 0 at 0
-//   binary_cross_entropy  −t log x − (1 − t) log(1 − x), logarithms not below −100, gradient (x − t) / max(x(1 − x), 1e-12)
-//   sigmoid_cross_entropy p t softplus(−x) + (1 − t) softplus(x), gradient (1 − t) σ(x) − p t σ(−x); p = pos_weight_j
+//   mse                    (x − t)²
+//   l1                     |x − t|, gradient 0 at 0
+//   binary_cross_entropy   −t log x − (1 − t) log(1 − x), logarithms not below −100;
+//                          gradient (x − t) / max(x (1 − x), 1e-12)
+//   sigmoid_cross_entropy  p t softplus(−x) + (1 − t) softplus(x), p = pos_weight_j; gradient (1 − t) σ(x) − p t σ(−x)
 // Args: p = {x, target, pos_weight, sample_weight, denominator, losses, dx}, where both weights and dx may be null;
 // n = {rows, cols}.
 #pragma once

@@ -34,6 +34,18 @@ void choose_isa_from_environment() {
     throw nb::import_error(("FASTBP_ISA: expected an instruction set of this CPU (" + isa_list() + "), got " + name).c_str());
 }
 
+int64_t fma_loop(int64_t iterations, Buffer& sink) {
+  static const Place place = place_of("fma_loop");
+  static const std::string op = "fma_loop";
+  Args a{};
+  a.p[0] = output(op, "sink", sink, sink.dtype);
+  a.n[0] = sink.size;
+  a.n[1] = iterations;
+  const Kernel& kernel = kernel_for(op, place.entry(), sink.dtype);
+  call(kernel, a);
+  return kernel.work(a);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -53,6 +65,8 @@ NB_MODULE(_native, m) {
   m.def("threads", &thread_count, "Threads that a large kernel is split over.");
   m.def("thread_reason", [] { return std::string(thread_reason()); }, "Why that many threads.");
   m.def("set_threads", &set_threads, nb::arg("count"));
+  m.def("fma_loop", &fma_loop, nb::arg("iterations"), nb::arg("sink"),
+        "Runs fused multiply-adds on registers, one loop for every element of sink; returns the operations done.");
   m.def("work_gate", &work_gate, "Operations below which a call stays on the calling thread.");
   m.def("set_work_gate", &set_work_gate, nb::arg("operations"));
 }

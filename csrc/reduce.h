@@ -1,7 +1,9 @@
 // Reductions over the middle axis: x (outer, r, inner) → y (outer, inner).
 //
-// sum Σx; mean Σx / r; max, min (NaN wins, +0 above −0); var Σ(x − mean)² / (r − correction);
-// logsumexp m + log Σ e^(x − m) with m = max x (0 where that is not finite); argmax, argmin (first of equals, or first NaN).
+//   sum        Σx, and for integers modulo 2^64        max, min   NaN wins, +0 above −0
+//   mean       Σx / r                                  var        Σ(x − mean)² / max(r − correction, 0)
+//   logsumexp  m + log Σ e^(x − m), m = max x, or 0 where that is not finite
+//   argmax, argmin: in their own file
 // Args: p = {x, y}; n = {outer, r, inner, correction}. Sums follow the last-axis rule when inner = 1, else the
 // leading-axis rule (sum.h).
 #pragma once
@@ -66,7 +68,9 @@ template <class Op, class T> void reduce_merge(const Args& a, int64_t begin, int
 struct VarOp {
   using First = SumFold;
   static constexpr int cost = 3;
-  template <class T> static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args& a) { MeanOp::finish(pivot, n, a); }
+  template <class T> static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args& a) {
+    MeanOp::finish(pivot, n, a);
+  }
   template <class T> static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
     const vec<T> d = x - pivot;
     return fma(d, d, acc);
@@ -84,7 +88,9 @@ struct LogSumExpOp {
   template <class T> static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args&) {
     for (int64_t i = 0; i < n; ++i) pivot[i] = pivot[i] - pivot[i] == 0 ? pivot[i] : T(0);
   }
-  template <class T> static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) { return acc + vexp(x - pivot); }
+  template <class T> static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
+    return acc + vexp(x - pivot);
+  }
   template <class T> static FASTBP_INLINE void finish(T* y, const T* pivot, int64_t n, const Args&) {
     for (int64_t i = 0; i < n; i += lanes<T>)
       store_some(y + i, load_some(pivot + i, n - i) + vlog(load_some(y + i, n - i)), n - i);
@@ -197,15 +203,24 @@ template <class Op, class T> constexpr Kernel twice_kernel() {
            {reduce_merge_about<Op, T>, reduce_merge_units}},
           reduce_work<Op::cost>, reduce_shared<2 * sizeof(T)>};
 }
+template <class Op, bool kIntegers> constexpr Entry once_entry(const char* name) {
+  Entry e{name, Family::kReduce, 0, {once_kernel<Op, float>(), once_kernel<Op, double>()}};
+  if constexpr (kIntegers) e.kernel[kInt64] = once_kernel<Op, int64_t>();
+  return e;
+}
+template <class Op> constexpr Entry twice_entry(const char* name, int constants) {
+  return {name, Family::kReduce, constants, {twice_kernel<Op, float>(), twice_kernel<Op, double>()}};
+}
+
 constexpr Entry kReduceEntries[] = {
-    {"reduce_sum", Family::kReduce, 0, {once_kernel<SumOp, float>(), once_kernel<SumOp, double>(), once_kernel<SumOp, int64_t>()}},
-    {"reduce_mean", Family::kReduce, 0, {once_kernel<MeanOp, float>(), once_kernel<MeanOp, double>()}},
-    {"reduce_max", Family::kReduce, 0, {once_kernel<MaxOp, float>(), once_kernel<MaxOp, double>(), once_kernel<MaxOp, int64_t>()}},
-    {"reduce_min", Family::kReduce, 0, {once_kernel<MinOp, float>(), once_kernel<MinOp, double>(), once_kernel<MinOp, int64_t>()}},
-    {"reduce_var", Family::kReduce, 1, {twice_kernel<VarOp, float>(), twice_kernel<VarOp, double>()}},
-    {"reduce_logsumexp", Family::kReduce, 0, {twice_kernel<LogSumExpOp, float>(), twice_kernel<LogSumExpOp, double>()}},
-    {"argmax", Family::kArgReduce, 0, {arg_kernel<true, float>(), arg_kernel<true, double>(), arg_kernel<true, int64_t>()}},
-    {"argmin", Family::kArgReduce, 0, {arg_kernel<false, float>(), arg_kernel<false, double>(), arg_kernel<false, int64_t>()}},
+    once_entry<SumOp, true>("reduce_sum"),
+    once_entry<MeanOp, false>("reduce_mean"),
+    once_entry<MaxOp, true>("reduce_max"),
+    once_entry<MinOp, true>("reduce_min"),
+    twice_entry<VarOp>("reduce_var", 1),
+    twice_entry<LogSumExpOp>("reduce_logsumexp", 0),
+    arg_entry<true>("argmax"),
+    arg_entry<false>("argmin"),
 };
 
 }  // namespace

@@ -4,8 +4,8 @@
 // log_softmax y = (x − m) − log Σ e^(x − m); backward dx = dy − e^y Σ dy.
 // Args: p = {x, y} or {dy, y, dx}; n = {rows, cols}. Sums follow the last-axis rule (sum.h).
 //
-// Short rows go in blocks, one step for the whole block at a time: rows are independent, so their latencies overlap, and
-// what is one number a row (logarithm, reciprocal) fills whole vectors. Long rows go one by one, so as to stay in cache.
+// Short rows go in blocks, one step for the whole block at a time: rows are independent, so their latencies overlap,
+// and what is one number a row (logarithm, reciprocal) fills whole vectors. Long rows go one by one and stay in cache.
 #pragma once
 
 #include "fold.h"
@@ -14,8 +14,8 @@
 namespace {
 using namespace fastbp;
 
-constexpr int64_t kRowBlock = 32;             // a multiple of every lane count
-constexpr int64_t kRowBlockElements = 2048;   // inputs and outputs of a block: half a first-level cache of 32 KiB
+constexpr int64_t kRowBlock = 32;            // a multiple of every lane count
+constexpr int64_t kRowBlockElements = 2048;  // inputs and outputs of a block: half a first-level cache of 32 KiB
 
 FASTBP_INLINE int64_t rows_together(int64_t cols) {
   const int64_t rows = cols > 0 ? kRowBlockElements / cols : kRowBlock;

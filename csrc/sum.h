@@ -40,7 +40,9 @@ template <class T> FASTBP_INLINE ivec<T> lane_index() {
 // True in the lanes 0 … n−1.
 template <class T> FASTBP_INLINE mask<T> first_lanes(int64_t n) { return ilt<T>(lane_index<T>(), iset1<T>(n)); }
 
-template <class T> FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) { return n >= lanes<T> ? load(p) : load_n(p, n); }
+template <class T> FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) {
+  return n >= lanes<T> ? load(p) : load_n(p, n);
+}
 template <class T> FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
   if (n >= lanes<T>) store(p, x);
   else store_n(p, x, n);
@@ -172,27 +174,38 @@ template <class T> FASTBP_INLINE T merge_runs(const T* run, int64_t n) {
   return sum;
 }
 
-// Advances acc[0 … w−1] down the rows begin … end−1: step(acc, i, j, n) takes the columns j … j+n−1 of row i.
-// acc has room for whole vectors. Eight rows at a time keep the traffic of acc low and the reads in long streams.
+// y[j] = step(… step(init, row begin) …, row end−1) for the columns j < w, each one chain: step(acc, i, j, n) takes the
+// columns j … j+n−1 of row i. Many rows go eight at a time, with the accumulators in cache: long streams of reads.
 template <class T, class Step>
-FASTBP_INLINE void fold_rows(int64_t begin, int64_t end, int64_t w, T* acc, Step step) {
-  constexpr int kRows = 8;
-  const auto advance = [&](int64_t i, int rows) __attribute__((always_inline)) {
-    int64_t j = 0;
-    for (; j + lanes<T> <= w; j += lanes<T>) {
-      vec<T> a = load(acc + j);
-      for (int r = 0; r < rows; ++r) a = step(a, i + r, j, static_cast<int64_t>(lanes<T>));
-      store(acc + j, a);
+FASTBP_INLINE void fold_columns(T init, int64_t begin, int64_t end, int64_t w, T* y, Step step) {
+  constexpr int64_t kRows = 8, kFewRows = 2 * kRows;
+  if (end - begin <= kFewRows) {
+    for (int64_t j = 0; j < w; j += lanes<T>) {
+      vec<T> acc = set1<T>(init);
+      for (int64_t i = begin; i < end; ++i) acc = step(acc, i, j, w - j);
+      store_some(y + j, acc, w - j);
     }
-    if (j < w) {
-      vec<T> a = load(acc + j);
-      for (int r = 0; r < rows; ++r) a = step(a, i + r, j, w - j);
-      store(acc + j, a);
-    }
-  };
-  int64_t i = begin;
-  for (; i + kRows <= end; i += kRows) advance(i, kRows);
-  for (; i < end; ++i) advance(i, 1);
+    return;
+  }
+  alignas(64) T acc[kColumns];
+  for (int64_t first = 0; first < w; first += kColumns) {
+    const int64_t n = smaller(w - first, kColumns);
+    for (int64_t j = 0; j < n; j += lanes<T>) store(acc + j, set1<T>(init));
+    const auto advance = [&](int64_t i, int64_t rows) __attribute__((always_inline)) {
+      const auto column = [&](int64_t j, int64_t k) __attribute__((always_inline)) {
+        vec<T> a = load(acc + j);
+        for (int64_t row = i; row < i + rows; ++row) a = step(a, row, first + j, k);
+        store(acc + j, a);
+      };
+      int64_t j = 0;
+      for (; j + lanes<T> <= n; j += lanes<T>) column(j, lanes<T>);
+      if (j < n) column(j, n - j);
+    };
+    int64_t i = begin;
+    for (; i + kRows <= end; i += kRows) advance(i, kRows);
+    for (; i < end; ++i) advance(i, 1);
+    __builtin_memcpy(y + first, acc, n * sizeof(T));
+  }
 }
 
 // Takes the totals of run number `run` into y[0 … w−1]; `super` holds the super total under way.
@@ -204,28 +217,18 @@ FASTBP_INLINE void add_run(const T* total, int64_t run, bool last, int64_t w, T*
   for (int64_t j = 0; j < w; ++j) y[j] = run < kChunk ? super[j] : y[j] + super[j];
 }
 
-// The leading-axis sums of w columns over r rows into y, with a step as for fold_rows.
+// The leading-axis sums of w columns over r rows into y, with a step as above.
 template <class T, class Step> FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
-  constexpr int64_t kFewRows = 16;  // so few that each column may go from memory to memory in one register
-  if (r <= kFewRows) {
-    for (int64_t j = 0; j < w; j += lanes<T>) {
-      vec<T> acc = zero<T>();
-      for (int64_t i = 0; i < r; ++i) acc = step(acc, i, j, w - j);
-      store_some(y + j, acc, w - j);
-    }
-    return;
-  }
-  alignas(64) T acc[kColumns];
-  T super[kColumns];
+  if (r <= kChunk) return fold_columns<T>(0, 0, r, w, y, step);
+  T total[kColumns], super[kColumns];
   for (int64_t first = 0; first < w; first += kColumns) {
     const int64_t n = smaller(w - first, kColumns);
+    const auto shifted = [&](vec<T> acc, int64_t i, int64_t j, int64_t k)
+                             __attribute__((always_inline)) { return step(acc, i, first + j, k); };
     for (int64_t run = 0; run * kChunk < r; ++run) {
       const int64_t begin = run * kChunk, end = smaller(r, begin + kChunk);
-      for (int64_t j = 0; j < n; j += lanes<T>) store(acc + j, zero<T>());
-      fold_rows<T>(begin, end, n, acc, [&](vec<T> a, int64_t i, int64_t j, int64_t k) __attribute__((always_inline)) {
-        return step(a, i, first + j, k);
-      });
-      add_run(acc, run, end == r, n, super, y + first);
+      fold_columns<T>(0, begin, end, n, total, shifted);
+      add_run(total, run, end == r, n, super, y + first);
     }
   }
 }

@@ -27,7 +27,7 @@ from fastbp.function import Function
 from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
-_tape.Function = Function  # type: ignore[attr-defined]  PyTorch's place for it: autograd.Function
+setattr(_tape, "Function", Function)  # noqa: B010  PyTorch's place for it is autograd.Function
 
 # Loaded when first used, so that `import fastbp` stays quick.
 _LAZY = {"nn", "optim", "data", "train", "serialization"}

@@ -1,4 +1,4 @@
-"""Files of named arrays in the safetensors format: nothing is pickled, and a file is whole or absent at every instant."""
+"""Files of named arrays in the safetensors format: nothing is pickled, a file is whole or absent at every instant."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CODES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "u1"}  # safetensors
 def save(state: Any, path: str | PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
     """Write a module's state_dict, or a mapping of names to tensors or NumPy arrays, as a safetensors file.
 
-    Keys, shapes and dtypes are those of the state_dict, so `safetensors.torch` reads the file as PyTorch's. metadata: strings
-    kept beside them. The bytes go to a temporary file in the same folder, are synced to the disk and then renamed: a process
-    killed at any instant leaves the old file whole. Raises TypeError for values that are not arrays of float32, float64,
-    int64 or bool, and OSError if the folder cannot be written.
+    Keys, shapes and dtypes are those of the state_dict, so `safetensors.torch` reads the file as PyTorch's. metadata:
+    strings kept beside them. The bytes go to a temporary file in the same folder, are synced to the disk and then
+    renamed: a process killed at any instant leaves the old file whole. Raises TypeError for values that are not arrays
+    of float32, float64, int64 or bool, and OSError if the folder cannot be written.
     """
     from safetensors import numpy as safetensors
 
@@ -39,7 +39,7 @@ def save(state: Any, path: str | PathLike[str], metadata: Mapping[str, str] | No
 def load(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Read a safetensors file and return its tensors by name, ready for `load_state_dict`.
 
-    Raises ValueError naming the file if it is not a whole safetensors file or holds a dtype that tensors lack, and OSError
+    Raises ValueError naming the file if it is not a whole safetensors file or holds a dtype that tensors lack, OSError
     if it cannot be read.
     """
     return load_with_metadata(path)[0]

@@ -41,7 +41,6 @@ WEIGHT = rng.uniform(0.5, 2.0, OUTPUTS)
 # name → (class, options, target, whether it needs probabilities)
 LOSSES = {
     "mse": ("MSELoss", {}, REAL),
-    "mse sum": ("MSELoss", {"reduction": "sum"}, REAL / 10),
     "l1": ("L1Loss", {}, REAL),
     "cross entropy": ("CrossEntropyLoss", {}, CLASSES),
     "cross entropy weighted": ("CrossEntropyLoss", {"weight": WEIGHT, "label_smoothing": 0.1}, CLASSES),
@@ -196,8 +195,7 @@ def test_loss_and_gradient(loss, reduction, dtype):
     start = np.random.default_rng(8).normal(size=(ROWS, OUTPUTS))
     if kind == "BCELoss":
         start = 1 / (1 + np.exp(-start))
-        start[0] = 0.0
-        start[1] = 1.0
+        start[0], start[1] = 0.0, 1.0
 
     def run(side):
         x = side.tensor(start).requires_grad_()
@@ -206,6 +204,8 @@ def test_loss_and_gradient(loss, reduction, dtype):
         return y.detach().numpy(), x.grad.numpy()
 
     tolerance = {"rtol": 1e-12, "atol": 1e-14} if dtype == "float64" else {"rtol": 2e-6, "atol": 1e-6}
+    if kind == "BCELoss":  # at probability 0 and 1 PyTorch divides by 1e-12 rounded to float32, also for float64
+        tolerance["rtol"] = max(tolerance["rtol"], 1e-8)
     for ours, theirs in zip(run(Side(fastbp, dtype)), run(Side(torch, dtype)), strict=True):
         np.testing.assert_allclose(ours, theirs, **tolerance)
 

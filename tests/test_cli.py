@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ class TestTrain:
     def test_the_seed_decides_the_bytes(self, command):
         for seed, out in (("1", "a"), ("1", "b"), ("2", "c")):
             command("train", "--epochs", "1", "--seed", seed, "--out", out)
-        a, b, c = (open(name, "rb").read() for name in "abc")
+        a, b, c = (Path(name).read_bytes() for name in "abc")
         assert a == b != c
 
     def test_a_csv_of_classes_is_trained_predicted_and_evaluated(self, command):
@@ -128,7 +129,7 @@ class TestTrain:
     def test_several_continuous_targets(self, command):
         x = np.random.default_rng(0).normal(size=(50, 3))
         np.savez("two.npz", X=x, y=x[:, :2])
-        assert "2 continuous targets" in command("train", "--data", "two.npz")[1]
+        assert "2 continuous targets" in command("train", "--data", "two.npz", "--hidden", "none", "--epochs", "200")[1]
         out = command("predict", "two.safetensors", "two.npz")[1]
         got = np.array([line.split(",") for line in out.splitlines()], dtype=float)
         assert got.shape == (50, 2) and np.abs(got - x[:, :2]).max() < 0.5
@@ -216,7 +217,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            ("train --data mnisst", "expected data from digits, mnist, fashion-mnist, FILE.csv or FILE.npz, got 'mnisst'"),
+            (
+                "train --data mnisst",
+                "expected data from digits, mnist, fashion-mnist, FILE.csv or FILE.npz, got 'mnisst'",
+            ),
             ("train --data none.csv", "none.csv: No such file or directory"),
             ("train --data none.npz", "none.npz: No such file or directory"),
             ("train --data folder.csv", "folder.csv: Is a directory"),
@@ -260,8 +264,7 @@ class TestBadInput:
             "word.idx": "word",
             "classes.csv": "1,2,0\n3,2,1\n1,1,0\n3,1,1\n",
         }.items():
-            with open(name, "w") as file:
-                file.write(text)
+            Path(name).write_text(text)
         for data, out in (("real.csv", "model"), ("classes.csv", "classes")):
             assert command("train", "--data", data, "--epochs", "1", "--out", f"{out}.safetensors")[0] == 0
         fastbp.save({"a": np.zeros(2)}, "plain.safetensors")

@@ -1,4 +1,4 @@
-"""Batches, the embedded digits, IDX files and where they are looked for, CSV and NPZ tables, scaling, the held-out rows."""
+"""Batches, the embedded digits, IDX files and where they are looked for, CSV and NPZ tables, scaling, held-out rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TestBatches:
     def test_two_iterations_at_once_do_not_disturb_each_other(self):
         y = np.arange(50)
         batches = Batches(y, batch_size=10, shuffle=True)
-        pairs = list(zip(batches, batches))
+        pairs = list(zip(batches, batches, strict=True))
         assert len(pairs) == 5
         for at in (0, 1):
             assert sorted(np.concatenate([pair[at][0].numpy() for pair in pairs])) == list(range(50))
@@ -124,7 +124,7 @@ class TestBatches:
             batches = Batches(mapped, batch_size=16, shuffle=shuffle)
             assert batches.arrays[0] is mapped
             watching = Batches(watched, batch_size=16, shuffle=shuffle)
-            for (x,), (same,) in zip(batches, watching):
+            for (x,), (same,) in zip(batches, watching, strict=True):
                 np.testing.assert_array_equal(x.numpy(), same.numpy())
         assert read == 2 * [16, 16, 16, 16, 16, 16, 4]
 
@@ -268,7 +268,9 @@ class TestImageCollections:
 
     @pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (bytes, "")])
     def test_plain_and_compressed_scaled_by_255(self, tmp_path, pack, suffix):
-        write_images(tmp_path, rows=3, prefix="t10k", images=np.full((3, 28, 28), 51, np.uint8), pack=pack, suffix=suffix)
+        write_images(
+            tmp_path, rows=3, prefix="t10k", images=np.full((3, 28, 28), 51, np.uint8), pack=pack, suffix=suffix
+        )
         x, y = load_mnist("test", tmp_path)
         assert x.shape == (3, 784) and x.dtype == np.float32 and (x == np.float32(0.2)).all()
         assert y.dtype == np.int64 and y.tolist() == [0, 1, 2]
@@ -391,7 +393,10 @@ class TestNpz:
             ({"x": np.array([["a"]]), "y": np.ones(1)}, "expected numbers in x, got <U1"),
             ({"x": np.array([[None]]), "y": np.ones(1)}, "damaged or not numeric"),
             ({"x": np.array([[1, np.nan]]), "y": np.ones(1)}, "x, row 1, column 2: expected a finite number, got nan"),
-            ({"x": np.ones((2, 1)), "y": np.array([0, np.inf])}, "y, row 2, column 1: expected a finite number, got inf"),
+            (
+                {"x": np.ones((2, 1)), "y": np.array([0, np.inf])},
+                "y, row 2, column 1: expected a finite number, got inf",
+            ),
         ],
     )
     def test_refused_by_file_and_array(self, tmp_path, arrays, reason):

@@ -236,13 +236,15 @@ def test_repr_lists_groups():
 @all_rules
 @pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy"])
 def test_a_run_continues_to_the_bit(rule, way):
-    skip = lambda t: (1,) if t == 2 else ()  # noqa: E731
+    def skip(t):
+        return (1,) if t == 2 else ()
+
     whole, stopped = parameters(), parameters()
     train(make(rule, whole), whole, range(12), skip)
     optimizer = make(rule, stopped)
     train(optimizer, stopped, range(6), skip)
     if way == "state_dict":
-        resumed, again = [nn.Parameter(p.detach().clone()) for p in stopped], None
+        resumed = [nn.Parameter(p.detach().clone()) for p in stopped]
         again = make(rule, resumed, lr=99.0)
         again.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
     elif way == "pickle":

@@ -55,7 +55,7 @@ class TestLoop:
                 optimizer.step()
                 total += len(y) * value.item()
             curve.append(total / 40)
-        for mine, expected in zip(weights(by_fit), weights(by_hand)):
+        for mine, expected in zip(weights(by_fit), weights(by_hand), strict=True):
             np.testing.assert_array_equal(mine, expected)
         assert history["loss"] == curve
         assert history.epochs == 4 and not history.interrupted
@@ -143,9 +143,7 @@ class TestSchedule:
             data = Batches(*problem())
             scheduler = Watched(optimizer)
             seen.clear()
-            history = train.fit(
-                model, nn.MSELoss(), optimizer, data, 3, validation=validation, scheduler=scheduler
-            )
+            history = train.fit(model, nn.MSELoss(), optimizer, data, 3, validation=validation, scheduler=scheduler)
             assert seen == history[curve]
         with pytest.raises(ValueError, match="schedule 'epoch' with ReduceLROnPlateau"):
             train.fit(model, nn.MSELoss(), optimizer, data, 3, scheduler=scheduler, schedule="batch")
@@ -203,7 +201,7 @@ class TestCallbacks:
         data = Batches(*problem(), **ONE_BATCH)
         run(model, epochs=4, data=data, metrics=scripted([1, 5, 2, 3]), callbacks=callbacks)
         assert best.epoch == 2
-        for mine, expected, last in zip(weights(model), kept[1], kept[3]):
+        for mine, expected, last in zip(weights(model), kept[1], kept[3], strict=True):
             np.testing.assert_array_equal(mine, expected)
             assert not np.array_equal(mine, last)
 
@@ -257,7 +255,7 @@ class TestRefusals:
         before = weights(model)
         with pytest.raises(FloatingPointError, match="finite loss, got nan in epoch 1, batch 1"):
             run(model, data=Batches(x, y, batch_size=40))
-        for mine, expected in zip(weights(model), before):
+        for mine, expected in zip(weights(model), before, strict=True):
             np.testing.assert_array_equal(mine, expected)
         with pytest.raises(FloatingPointError, match="epoch 1, batch 2"):
             run(model, data=Batches(x, y, batch_size=20))

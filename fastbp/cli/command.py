@@ -90,7 +90,8 @@ def train(arguments: Arguments) -> int:
     optimizer = make(model.parameters(), lr=lr)
 
     what = f"{outputs} classes" if classes is not None else f"{outputs} continuous target{'s'[: outputs > 1]}"
-    print(f"data: {arguments.data}, {len(x)} rows to train, {len(problem.x_test)} held out, {x.shape[1]} inputs, {what}")
+    rows = f"{len(x)} rows to train, {len(problem.x_test)} held out"
+    print(f"data: {arguments.data}, {rows}, {x.shape[1]} inputs, {what}")
     print(f"model: {'-'.join(map(str, sizes))} {arguments.activation}")
     print(
         f"training: {arguments.optimizer}, learning rate {lr:g} falling to 0 by a cosine, batches of {batch}, "
@@ -184,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     add = sub.add_argument
     add("--data", default="digits", metavar="SOURCE", help=f"{SOURCES} (default: digits, which come with fastbp)")
     add("--task", default="auto", choices=TASKS, help="what a file's target is; auto: whole numbers are classes")
-    add("--hidden", type=_sizes, default=[128], metavar="N,N", help="sizes of the hidden layers, or none (default: 128)")
+    add("--hidden", type=_sizes, default=[128], metavar="N,N", help="sizes of hidden layers, or none (default: 128)")
     add("--activation", default="relu", choices=networks.ACTIVATIONS, help="between the layers (default: relu)")
     add("--epochs", type=_count, help=f"default: 10, or as many as make {STEPS:,} steps if that is more")
     add("--batch", type=_count, help=f"rows in a batch (default: 32; 128 from {LARGE:,} rows)")

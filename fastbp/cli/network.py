@@ -1,9 +1,10 @@
-"""The network that the command trains, and its file: weights under PyTorch's keys, everything else as JSON in the metadata."""
+"""The network that the command trains, and its file: weights under PyTorch's keys, the rest as JSON in the metadata."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,14 @@ class Network:
     def build(self) -> Any:
         """Return a new model with random weights."""
         layers: list[Any] = []
-        for k, n in zip(self.sizes, self.sizes[1:]):
+        for k, n in pairwise(self.sizes):
             layers += [nn.Linear(k, n), ACTIVATIONS[self.activation]()]
         return nn.Sequential(*layers[:-1])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight by its state_dict key: every second layer of the Sequential is a Linear."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for layer, (k, n) in enumerate(zip(self.sizes, self.sizes[1:])):
+        for layer, (k, n) in enumerate(pairwise(self.sizes)):
             shapes |= {f"{2 * layer}.weight": (n, k), f"{2 * layer}.bias": (n,)}
         return shapes
 
@@ -73,7 +74,7 @@ class Network:
         return self.target(y.reshape(len(y), -1))
 
     def answers(self, model: Any, x: np.ndarray) -> np.ndarray:
-        """Return what the model says about raw rows: labels (rows,), or values (rows,) or (rows, outputs) in raw units."""
+        """Return the model's answers to raw rows: labels (rows,), or values (rows,) or (rows, outputs) in raw units."""
         outputs = train.predict(model, Batches(self.inputs(x), batch_size=1024))
         if self.classes is not None:
             return self.classes[outputs.argmax(axis=1)]

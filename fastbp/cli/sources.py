@@ -1,4 +1,4 @@
-"""Where the command's rows come from: the embedded digits, image collections, CSV and NPZ tables. Values stay raw here."""
+"""Where the command's rows come from: the digits, image collections, CSV and NPZ tables. Values stay raw here."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels
+from fastbp.ops.random import Generator, randperm
 from fastbp.tensor import Tensor, from_numpy
 
 # A batch holds what tensors can: other widths are brought to these.
@@ -24,13 +24,15 @@ _FIRST_STREAM = 2**32
 class Batches:
     """Yields tuples of tensors, `batch_size` rows of each array at a time; iterate once per epoch.
 
-    arrays: NumPy arrays, memory-mapped arrays (read batch by batch, never as a whole) or tensors, with equal numbers of rows;
-    usually x, y or x, y, sample_weight. Rows are copied. float16 becomes float32, other integers become int64.
+    arrays: NumPy arrays, memory-mapped arrays (read batch by batch, never as a whole) or tensors, with equal numbers of
+    rows; usually x, y or x, y, sample_weight. Rows are copied. float16 becomes float32, other integers become int64.
     shuffle: rows come in another order in each epoch, a permutation by Philox keyed by (seed, epoch): the same on every
     machine. `epoch` counts the iterations started and may be set to continue a run.
-    drop_last: leave out a last batch with fewer rows. transform: called with the arrays of each batch (NumPy, in the dtypes
-    given), returns those to yield; for example the scaling of mapped bytes.
-    Raises ValueError for no rows, unequal rows, a batch size or seed out of range; TypeError for a dtype that tensors lack.
+    drop_last: leave out a last batch with fewer rows.
+    transform: called with the arrays of each batch (NumPy, in the dtypes given), returns those to yield; for example
+    the scaling of mapped bytes.
+    Raises ValueError for no rows, unequal rows, a batch size or seed out of range; TypeError for a dtype that tensors
+    lack.
     """
 
     def __init__(
@@ -72,12 +74,9 @@ class Batches:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the permutation (rows,) int64 that a shuffled epoch follows."""
-        order = np.empty(self.rows, dtype=np.int64)
-        shared = from_numpy(order)
-        backend = kernels.of(shared)
-        state = backend.from_array(np.array([self.seed, _FIRST_STREAM + epoch], dtype=np.int64))
-        backend.permutation(state, shared.buffer)
-        return order
+        generator = Generator()
+        generator.set_state((self.seed, _FIRST_STREAM + epoch))
+        return randperm(self.rows, generator=generator).numpy()
 
     def _epoch(self, order: np.ndarray | None) -> Iterator[tuple[Tensor, ...]]:
         for start in range(0, len(self) * self.batch_size, self.batch_size):

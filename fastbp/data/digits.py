@@ -28,9 +28,9 @@ def read_digits(split: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_digits(split: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """Return the digits' images (rows, 64) float32 in [0, 1] and labels (rows,) int64: 1,437 for training, 360 for testing.
+    """Return the digits' images (rows, 64) float32 in [0, 1] and labels (rows,) int64.
 
-    x = pixel / 16. The split is fixed and stratified (`split_rows`).
+    x = pixel / 16. The split is fixed and stratified (`split_rows`): 1,437 rows for training, 360 for testing.
     Source: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI, CC BY 4.0.
     """
     x, y = read_digits(split)

@@ -16,8 +16,9 @@ _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 def read_idx(path: str | PathLike[str]) -> np.ndarray:
     """Read one IDX file and return its array in native byte order.
 
-    The magic number is two zero bytes, the type's code and the number of dimensions; each size is 4 bytes. Compression is told
-    by the content, not by the name. Raises ValueError naming the file and the reason if it is not a whole IDX file.
+    The magic number is two zero bytes, the type's code and the number of dimensions; each size is 4 bytes. Compression
+    is told by the content, not by the name. Raises ValueError naming the file and the reason if it is not a whole IDX
+    file.
     """
     path = Path(path)
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: where their IDX files are looked for, how they are checked, where they are downloaded from."""
+"""MNIST and Fashion-MNIST: where their IDX files are looked for, how they are checked, where downloads come from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SCALING = Scaling.unit(255.0)
 
 @dataclass(frozen=True)
 class _Collection:
-    """One set of images: its name, mirrors (tried in order), SHA-256 of each compressed file, folders of system packages."""
+    """A set of images: its name, mirrors (tried in order), SHA-256 of each compressed file, folders of system
+    packages."""
 
     name: str
     mirrors: tuple[str, ...]
@@ -51,18 +52,21 @@ FASHION_MNIST = _Collection(
 
 
 def load_mnist(split: str = "train", folder: str | PathLike[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return MNIST's images (rows, 784) float32 in [0, 1] and labels (rows,) int64: 60,000 for training, 10,000 for testing.
+    """Return MNIST's images (rows, 784) float32 in [0, 1] and labels (rows,) int64.
 
-    x = pixel / 255. The IDX files, plain or .gz, are looked for in `folder`; without one in $FASTBP_DATA/mnist, then in the
-    cache folder ($XDG_CACHE_HOME or ~/.cache)/fastbp/mnist, and then downloaded there with a checksum, which needs pooch
-    (`pip install "fastbp[data]"`). Raises FileNotFoundError if they are nowhere, ValueError if a file is not whole.
+    x = pixel / 255; 60,000 rows for training, 10,000 for testing. The IDX files, plain or .gz, are looked for in
+    `folder`; without one in $FASTBP_DATA/mnist, then in the cache folder ($XDG_CACHE_HOME or ~/.cache)/fastbp/mnist,
+    and then downloaded there with a checksum, which needs pooch (`pip install "fastbp[data]"`). Raises
+    FileNotFoundError if they are nowhere, ValueError if a file is not whole.
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database of handwritten digits.
     """
     x, y = read_images(MNIST, split, folder)
     return SCALING(x), y
 
 
-def load_fashion_mnist(split: str = "train", folder: str | PathLike[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_fashion_mnist(
+    split: str = "train", folder: str | PathLike[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return Fashion-MNIST's images and labels; as `load_mnist`, with the folder name fashion-mnist.
 
     The folder of Debian's package dataset-fashion-mnist is looked in before downloading.

@@ -67,6 +67,11 @@ class Scaling:
             shift, scale = (np.array(record[name], dtype=np.float64) for name in ("shift", "scale"))
         except (KeyError, TypeError, ValueError):
             raise ValueError("[Scaling] expected numbers under 'shift' and 'scale'") from None
-        if shift.shape != scale.shape or shift.ndim > 1 or not np.isfinite([shift, scale]).all() or not (scale > 0).all():
+        if (
+            shift.shape != scale.shape
+            or shift.ndim > 1
+            or not np.isfinite([shift, scale]).all()
+            or not (scale > 0).all()
+        ):
             raise ValueError("[Scaling] expected finite 'shift' and positive 'scale' of equal length")
         return cls(shift, scale)

@@ -15,7 +15,8 @@ def load_csv(path: str | PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Read a CSV table of numbers and return x (rows, columns - 1) float64 and its last column y (rows,).
 
     The first line is a header if none of its cells is a number. y is int64 (classes) if every target is a whole number,
-    else float64. Raises ValueError naming file, line and column for a cell that is missing, NaN, infinite or not a number.
+    else float64. Raises ValueError naming file, line and column of a cell that is missing, NaN, infinite or not a
+    number.
     """
     table = read_csv(path)
     if table.shape[1] < 2:
@@ -78,10 +79,11 @@ def _column(at: int, header: list[str]) -> str:
 
 
 def load_npz(path: str | PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read arrays x (or X) and y from an NPZ file and return x (rows, columns) and y (rows,) or (rows, targets).
+    """Read arrays x (or X) and y of an NPZ file and return x (rows, columns) and y (rows,) or (rows, targets).
 
     x keeps its dtype; further dimensions are flattened. An integer or boolean y becomes int64 (classes), a floating one
-    float64; a single column becomes (rows,). Nothing is unpickled. Raises ValueError naming file, array, row and column.
+    float64; a single column becomes (rows,). Nothing is unpickled. Raises ValueError naming file, array, row and
+    column.
     """
     x = read_npz_rows(path)
     y = _read_array(path, "y")

@@ -63,7 +63,7 @@ def product_of_sum() -> dict[str, Any]:
     }
 
 
-class SigmoidNeuron(fastbp.autograd.Function):
+class SigmoidNeuron(fastbp.Function):
     """f = σ(w0·x0 + w1·x1 + w2) as one node: its local gradient is known in closed form, σ' = σ(1 - σ)."""
 
     @staticmethod

@@ -30,7 +30,7 @@ def penalty_gradients(strength: float = 0.1) -> dict[str, Any]:
     return numbers
 
 
-def regression(strength: float = 0.5, steps: int = 500) -> dict[str, Any]:
+def regression(strength: float = 0.5, steps: int = 200) -> dict[str, Any]:
     """Six features of which two matter: no penalty fits the noise, L1 silences the rest, L2 shrinks all."""
     fastbp.manual_seed(1)
     truth = constant([2.0, -1.0, 0.0, 0.0, 0.0, 0.0])
@@ -39,7 +39,7 @@ def regression(strength: float = 0.5, steps: int = 500) -> dict[str, Any]:
     weights = {}
     for name, penalty in (("none", None), ("l1", _l1), ("l2", _l2)):
         w = variable([0.0] * 6)
-        optimizer = optim.SGD([w], lr=0.02)
+        optimizer = optim.SGD([w], lr=0.05)
         for _ in range(steps):
             optimizer.zero_grad()
             loss = ((x @ w - y) ** 2).mean()

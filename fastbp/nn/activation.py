@@ -62,6 +62,8 @@ def derive(op: Callable[..., Tensor]) -> type[Activation]:
         "__module__": __name__,
         "__signature__": options,
     }
+    if not options.parameters:  # most of them, and the call is a good part of the cost on small tensors
+        members["forward"] = lambda self, input: op(input)
     return type(name, (Activation,), members)
 
 

@@ -9,40 +9,46 @@ from typing import Any
 
 from fastbp import dtypes
 from fastbp.dtypes import float32, float64, int64
-from fastbp.ops import binary, create, gemm, index, inplace, loss, random, reduce, shape, softmax, unary
+from fastbp.ops import binary, create, gemm, index, inplace, loss, random, reduce, shape, unary
+from fastbp.ops import softmax as softmax_family
+from fastbp.ops.binary import *
+from fastbp.ops.create import *
+from fastbp.ops.gemm import *
+from fastbp.ops.index import *
+from fastbp.ops.loss import *
+from fastbp.ops.random import *
+from fastbp.ops.reduce import *
+from fastbp.ops.shape import *
+from fastbp.ops.softmax import *
+from fastbp.ops.unary import *
 from fastbp.tensor import Tensor
 
-# The public functions of every family: fastbp itself and nn.functional take their names from here.
-PUBLIC = {
-    unary: unary.__all__,
-    binary: "add div eq ge gt isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt maximum minimum mul ne pow sub "
-    "where".split(),
-    reduce: "all amax amin any argmax argmin logsumexp max mean min norm std sum var".split(),
-    shape: "cat chunk clone expand flatten movedim permute reshape split squeeze stack t transpose unsqueeze".split(),
-    index: "gather index_select".split(),
-    gemm: "dot linear matmul".split(),
-    softmax: "log_softmax softmax".split(),
-    loss: "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy l1_loss mse_loss nll_loss".split(),
-    random: "Generator bernoulli dropout manual_seed rand rand_like randint randn randn_like randperm".split(),
-    create: "arange as_tensor empty empty_like eye from_dlpack from_numpy full full_like linspace ones ones_like zeros "
-    "zeros_like".split(),
-}
+__all__: list[str] = []
+__all__ += binary.__all__
+__all__ += create.__all__
+__all__ += gemm.__all__
+__all__ += index.__all__
+__all__ += loss.__all__
+__all__ += random.__all__
+__all__ += reduce.__all__
+__all__ += shape.__all__
+__all__ += softmax_family.__all__
+__all__ += unary.__all__
+
 # Functions that are not methods of Tensor, and methods that are not functions.
 _NOT_METHODS = {"where", "cat", "stack", "linear"}
 _ONLY_METHODS = {
-    shape: "expand_as view to".split(),
-    inplace: "add_ clamp_ copy_ div_ fill_ mul_ normal_ pow_ sub_ uniform_ zero_".split(),
+    shape: ["expand_as", "view", "to"],
+    inplace: ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "normal_", "pow_", "sub_", "uniform_", "zero_"],
 }
-
-__all__ = [name for names in PUBLIC.values() for name in names]
-globals().update({name: getattr(module, name) for module, names in PUBLIC.items() for name in names})
 
 
 def _install() -> None:
     methods: dict[str, Any] = {}
-    for module, names in [*PUBLIC.items(), *_ONLY_METHODS.items()]:
-        if module not in (loss, random, create):
-            methods |= {name: getattr(module, name) for name in names if name not in _NOT_METHODS}
+    for family in (unary, binary, reduce, shape, index, gemm, softmax_family):
+        methods |= {name: getattr(family, name) for name in family.__all__ if name not in _NOT_METHODS}
+    for family, names in _ONLY_METHODS.items():
+        methods |= {name: getattr(family, name) for name in names}
     methods |= {
         "contiguous": shape.make_contiguous,
         "float": lambda x: x.to(float32),

@@ -13,6 +13,30 @@ from fastbp.ops.unary import sqrt, square
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
+__all__ = [
+    "add",
+    "div",
+    "eq",
+    "ge",
+    "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "pow",
+    "sub",
+    "where",
+]
+
 
 def _number_dtype(x: Any) -> DType:
     return dtypes.bool if isinstance(x, builtins.bool) else int64 if isinstance(x, int) else float32

@@ -14,6 +14,23 @@ from fastbp.kernels.storage import from_dlpack as buffer_from_dlpack
 from fastbp.ops.common import new, sizes_from
 from fastbp.tensor import SHARED_TYPES, Tensor, filled, from_numpy, tensor
 
+__all__ = [
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
 
 def _finish(x: Tensor, requires_grad: builtins.bool) -> Tensor:
     return x.requires_grad_() if requires_grad else x

@@ -11,6 +11,12 @@ from fastbp.ops.shape import expand, reshape, transpose
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
+__all__ = [
+    "dot",
+    "linear",
+    "matmul",
+]
+
 
 class Linear(Function):
     """y = x·wᵀ + b on (m, k) inputs: dx = dy·w, dw = dyᵀ·x, db = column sums of dy."""

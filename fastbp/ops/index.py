@@ -21,6 +21,11 @@ from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous, filled, tensor
 
+__all__ = [
+    "gather",
+    "index_select",
+]
+
 # For every dimension of the source: first position, step, and length (None: the dimension goes).
 Spec = tuple[tuple[int, int, Any], ...]
 

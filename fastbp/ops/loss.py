@@ -28,6 +28,15 @@ from fastbp.ops.unary import clamp, log, sigmoid, softplus_unit, square, step
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous, filled
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+]
+
 REDUCTIONS = ("none", "mean", "sum")
 
 

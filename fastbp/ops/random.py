@@ -17,6 +17,19 @@ from fastbp.kernels.storage import from_array
 from fastbp.ops.common import like, new, sizes_from
 from fastbp.tensor import Tensor
 
+__all__ = [
+    "Generator",
+    "bernoulli",
+    "dropout",
+    "manual_seed",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+]
+
 
 class Generator:
     """A source of random numbers: a live (seed, stream) pair that every draw advances."""
@@ -140,9 +153,3 @@ def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator
         raise ValueError(f"[normal_] expected std ≥ 0, got {std}")
     (generator or default_generator).draw("normal", x.buffer, float(mean), float(std))
     return x
-
-
-__all__ = [
-    "Generator", "bernoulli", "default_generator", "dropout", "manual_seed", "normal_", "rand",
-    "rand_like", "randint", "randn", "randn_like", "randperm", "uniform_",
-]  # fmt: skip

@@ -16,6 +16,23 @@ from fastbp.ops.unary import exp, sqrt, square
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "norm",
+    "std",
+    "sum",
+    "var",
+]
+
 
 class Extremum(NamedTuple):
     """What max(dim) and min(dim) return."""

@@ -11,6 +11,23 @@ from fastbp.ops.common import as_tensor_operand, backend_of, like, many_dims, ne
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
+__all__ = [
+    "cat",
+    "chunk",
+    "clone",
+    "expand",
+    "flatten",
+    "movedim",
+    "permute",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "t",
+    "transpose",
+    "unsqueeze",
+]
+
 
 class Reshape(Function):
     @staticmethod

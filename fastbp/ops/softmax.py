@@ -12,6 +12,11 @@ from fastbp.ops.unary import exp
 from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
+__all__ = [
+    "log_softmax",
+    "softmax",
+]
+
 
 def _rows(x: Tensor) -> Any:
     shape = x.shape

@@ -40,7 +40,7 @@ class Adam(Optimizer):
     def _check_options(self, group: dict[str, Any]) -> None:
         betas = group["betas"]
         pair = isinstance(betas, (tuple, list)) and len(betas) == 2
-        if not pair or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in betas):
+        if not pair or not all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas):
             raise ValueError(f"{self._tag} expected betas to be two numbers in [0, 1), got {betas!r}")
 
     def _live(self, group: dict[str, Any]) -> tuple[float, ...]:

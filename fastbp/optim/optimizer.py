@@ -154,7 +154,7 @@ class Optimizer:
     def _check_group(self, index: int, group: dict[str, Any]) -> None:
         for name in self._not_negative:
             value = group[name]
-            if not (isinstance(value, Real) and value >= 0):
+            if not (isinstance(value, Real) and float(value) >= 0):
                 raise ValueError(f"{self._tag} expected {name} >= 0 in group {index}, got {value!r}")
         self._check_options(group)
 
@@ -227,7 +227,7 @@ class Optimizer:
             kernels.of(params[0]),
             cohort.group,
             cohort.hyper.buffer,
-            [param.grad.contiguous().buffer for param in params],  # type: ignore[union-attr]
+            [param.grad.contiguous().buffer for param in params],
             {slot: [state[slot].buffer for state in states] for slot in cohort.slots},
             [param.buffer for param in params],
         )

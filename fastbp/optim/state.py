@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastbp.autograd import no_grad
 from fastbp.nn.state import as_source
 from fastbp.tensor import Tensor
-
-if TYPE_CHECKING:
-    from fastbp.optim.optimizer import Optimizer
 
 _UNUSED = ("foreach", "fused", "capturable", "differentiable")  # how PyTorch computes, not what
 
@@ -27,7 +24,7 @@ class Checked:
     progress: dict[Tensor, dict[str, float]]
 
 
-def checked_state(optimizer: Optimizer, given: Any) -> Checked:
+def checked_state(optimizer: Any, given: Any) -> Checked:
     """`given` against the optimizer's groups and state; raises one ValueError with all that does not fit."""
     problems: list[str] = []
     if not isinstance(given, Mapping) or not {"state", "param_groups"} <= set(given):
@@ -52,7 +49,7 @@ def checked_state(optimizer: Optimizer, given: Any) -> Checked:
 
 
 def _options(
-    optimizer: Optimizer, index: int, own: dict[str, Any], new: Any, problems: list[str]
+    optimizer: Any, index: int, own: dict[str, Any], new: Any, problems: list[str]
 ) -> tuple[dict[str, Any], list[Any]]:
     if not isinstance(new, Mapping):
         problems.append(f"expected group {index} to be a dict, got {type(new).__name__}")
@@ -79,7 +76,7 @@ def _options(
 
 
 def _entry(
-    optimizer: Optimizer,
+    optimizer: Any,
     group: dict[str, Any],
     param: Tensor,
     number: Any,
@@ -110,7 +107,7 @@ def _entry(
     checked.progress[param] = optimizer._progress_at(group, step, entry)
 
 
-def write_state(optimizer: Optimizer, checked: Checked) -> None:
+def write_state(optimizer: Any, checked: Checked) -> None:
     """Writes in place: cohorts keep their buffers, and split where their parameters' histories differ."""
     for group, options in zip(optimizer.param_groups, checked.groups, strict=True):
         for name in [name for name in group if name not in ("params", *options)]:
@@ -129,7 +126,7 @@ def _same_history(params: list[Tensor], checked: Checked) -> list[Tensor]:
     return [param for param in params if checked.progress[param] == checked.progress[params[0]]]
 
 
-def _write_cohort(optimizer: Optimizer, cohort: Any, checked: Checked) -> None:
+def _write_cohort(optimizer: Any, cohort: Any, checked: Checked) -> None:
     cells: np.ndarray = cohort.cells
     optimizer._write(cells, cohort.group)
     for name, value in checked.progress[cohort.params[0]].items():

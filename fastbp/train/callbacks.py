@@ -58,8 +58,8 @@ class _Best:
 class EarlyStopping(Callback):
     """Stops a run when a curve has not improved for `patience` epochs.
 
-    monitor: a curve of the history; by default validation_loss, or loss where there is no validation. mode: 'min', or 'max'
-    for metrics that should grow. An improvement is a change of more than min_delta.
+    monitor: a curve of the history; by default validation_loss, or loss where there is no validation. mode: 'min', or
+    'max' for metrics that should grow. An improvement is a change of more than min_delta.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ from typing import Any
 class History:
     """One list per curve, one value per finished epoch: loss, each metric, and the same for validation.
 
-    history["loss"], history["accuracy"], history["validation_loss"], history["validation_accuracy"]. `interrupted` tells
-    that Ctrl-C ended the run, `stop_reason` why a callback did.
+    history["loss"], history["accuracy"], history["validation_loss"], history["validation_accuracy"]. `interrupted`:
+    Ctrl-C ended the run; `stop_reason`: why a callback did.
     """
 
     curves: dict[str, list[float]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The fit loop: epochs of steps, validation, schedule and callbacks. One step is one function, built by `eager_step`."""
+"""The fit loop: epochs of steps, validation, schedule, callbacks. One step is one function, built by `eager_step`."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def fit(
 
     Each step: zero_grad, prediction = model(x), loss(prediction, y), backward, optimizer.step.
 
-    data: batches (x, y) or (x, y, sample_weight), iterated once per epoch, such as `data.Batches`; with weights the loss is
-    called with sample_weight=. loss returns one number, the mean over the batch. validation: batches evaluated after each
-    epoch, in eval mode, without gradients. metrics: functions of (prediction, y), by name or named after themselves. An
-    epoch's curve is the mean over its batches, weighted by their rows (by their weights' sum where there are weights); in
-    training the batches are measured before their step, as the weights change.
-    scheduler: stepped after each epoch, or with schedule="batch" after each batch; ReduceLROnPlateau gets the validation
-    loss, or the loss where there is no validation. callbacks: `Callback` objects or functions of the `Run`.
+    data: batches (x, y) or (x, y, sample_weight), iterated once per epoch, such as `data.Batches`.
+    loss: returns one number, the mean over the batch; called with sample_weight= where the batch has weights.
+    validation: batches evaluated after each epoch, in eval mode and without gradients.
+    metrics: functions of (prediction, y), by name or named after themselves. An epoch's value is the mean over its
+    batches, weighted by their rows, or by their weights' sum; training batches are measured with the weights before
+    their step. scheduler: stepped after each epoch, or with schedule="batch" after each batch; ReduceLROnPlateau gets
+    the validation loss, or the loss where there is no validation.
+    callbacks: `Callback` objects, or functions of the `Run` called after each epoch.
     progress: True shows a bar on standard error, False none, None a bar on a terminal only.
 
-    Ctrl-C ends the run after the last whole step: the curves of the finished epochs are returned with `interrupted` set.
-    The model is left in the mode, train or eval, in which it came. Raises ValueError if an epoch has no batch,
-    FloatingPointError if the loss becomes NaN or infinite (the step is not taken), TypeError for data that can be iterated
-    only once.
+    Ctrl-C ends the run: the curves of the finished epochs are returned with `interrupted` set. The model is left in the
+    mode, train or eval, in which it came. Raises ValueError if an epoch has no batch, FloatingPointError if the loss
+    becomes NaN or infinite (that step is not taken), TypeError for data that can be iterated only once.
     """
     epochs = operator.index(epochs)
     if epochs < 1:
@@ -108,7 +108,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the mean loss and metrics of a model over batches, in eval mode and without gradients.
 
-    data, loss, metrics and their means: as in `fit`. Returns {"loss": ..., metric: ...}. Raises ValueError for no batch.
+    data, loss, metrics and their means as in `fit`. Returns {"loss": ..., metric: ...}. Raises ValueError for no batch.
     """
     measures = _named(metrics)
     means = _Means([*(["loss"] if loss is not None else []), *measures])
@@ -184,7 +184,7 @@ class _Means:
 
     def add(self, values: Sequence[float], y: Tensor, sample_weight: Tensor | None) -> None:
         weight = len(y) if sample_weight is None else sample_weight.sum().item()
-        for name, value in zip(self.totals, values):
+        for name, value in zip(self.totals, values, strict=True):
             self.totals[name] += weight * value
         self.weight += weight
         self.batches += 1
