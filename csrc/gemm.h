@@ -42,46 +42,51 @@ template <class T> struct Product {
   Epilogue<T> epilogue;
 };
 
-// B is packed in blocks that stay in half of a common second-level cache while all rows pass.
+// B passes in blocks that stay in half of a common second-level cache while rows of A go by.
 constexpr int64_t kBlockBytes = 256 * 1024;
-constexpr int64_t kRun = 512;
+// Where A is copied as well, so many blocks of B are packed at once, so that one copy of A serves them all.
+constexpr int64_t kPackedBlocks = 4;
+// A is copied so many tiles at a time: with 512 of k about 100 KB, which the second-level cache holds beside B.
+constexpr int64_t kGroupTiles = kRows2 > 8 ? 4 : 8;
 // Fewer rows than this do not repay a copy of B that lies right already.
 constexpr int64_t kDirectRows = 24;
+// ... or than this where B spans little memory.
+constexpr int64_t kDirectRowsOfSmall = 96;
+constexpr int64_t kSmallBytes = 512 * 1024;
 // Rows per pass where totals are held outside the output.
 constexpr int64_t kHeldRows = 256;
-
-template <class T> int64_t block_columns(int64_t n, int64_t k) {
-  constexpr int64_t W = panel_width<T>;
-  const int64_t run = k < 1 ? 1 : least(k, kChunk);
-  return least(padded_columns<T>(n), kBlockBytes / int64_t(sizeof(T)) / run / W * W);
-}
 
 FASTBP_INLINE int64_t chunk_count(int64_t k) { return k < 1 ? 1 : ceil_div(k, kChunk); }
 // Whether the output itself cannot serve as the running total.
 FASTBP_INLINE bool holds_totals(int64_t k, bool accumulate) { return k > kChunk * (accumulate ? 1 : kChunk); }
 
-// Local scratch: a block of packed B, a tile of packed A, two blocks of totals.
-template <class T> struct Local {
-  T* b;
-  T* a;
-  T* carry;
-  int64_t carry_row;
-  T* total;
-  T* grand_total;
+// How a product is cut, and where in the local scratch its parts lie. Sizes follow from the shape alone.
+template <class T> struct Plan {
+  bool pack_a;            // several strips would read an A that is slow to read in place
+  int64_t block;          // columns of a block of B
+  int64_t packed;         // columns of B packed at once
+  int64_t row_block;      // rows of the output at once
+  bool held;              // totals are held in scratch
+  T *b, *a, *total, *grand_total;
   int64_t bytes;
 
-  Local(void* memory, int64_t n, int64_t k, bool accumulate) {
-    const int64_t columns = block_columns<T>(n, k);
-    const int64_t b_size = columns * least(k, kChunk);
-    const int64_t a_size = kMaxRows * kPackedRow<T> + lanes<T>;
-    const int64_t total_size = holds_totals(k, accumulate) ? kHeldRows * columns : 0;
+  Plan(const Product<T>& g, void* memory) {
+    constexpr int64_t W = panel_width<T>, size = sizeof(T);
+    const int64_t run = g.k < 1 ? 1 : least(g.k, kChunk), columns = padded_columns<T>(g.n);
+    // Rows 2 KB apart, or a multiple, share a few sets of the first-level cache; columns use a part of each line.
+    const bool collides = g.a_k != 1 || g.a_row * size % 2048 == 0;
+        pack_a = collides && columns > 2 * W && g.k > 16;
+    block = least(columns, kBlockBytes / size / run / W * W);
+    packed = pack_a ? least(columns, block * kPackedBlocks) : block;
+    held = holds_totals(g.k, g.accumulate);
+    row_block = held ? kHeldRows : g.m;
+    const int64_t a_rows = pack_a ? least(g.m, (kGroupTiles + 1) * kRows2) : 0;
+    const int64_t total_size = held ? least(g.m, kHeldRows) * packed : 0;
     b = static_cast<T*>(memory);
-    a = b + b_size;
-    carry = a + a_size;
-    carry_row = columns;
-    total = carry + kMaxRows * columns;
+    a = b + packed * run;
+    total = a + a_rows * kPackedRow<T>;
     grand_total = total + total_size;
-    bytes = (b_size + a_size + kMaxRows * columns + 2 * total_size) * int64_t(sizeof(T));
+    bytes = (packed * run + a_rows * kPackedRow<T> + 2 * total_size) * size;
   }
 };
 
@@ -89,8 +94,8 @@ template <class T> struct Local {
 template <class T> struct Pass {
   const T* a;
   int64_t a_row, a_k;
-  const T* b;        // strips, `pair` elements apart
-  int64_t b_k, pair;
+  const T* b;        // strips, b_pair elements apart
+  int64_t b_k, b_pair;
   T* c;
   int64_t c_row;
   const T* bias;
@@ -100,121 +105,119 @@ template <class T> struct Pass {
 
 // The micro-kernel over all tiles. Rows are dealt out evenly, so that there is no small remainder. `finish(row, rows)`
 // follows each row of tiles.
-template <class T, class Finish> void run_tiles(const Pass<T>& p, const Local<T>& local, Finish finish) {
+template <class T, class Finish> void run_tiles(const Pass<T>& p, Finish finish) {
   constexpr int64_t L = lanes<T>, W = panel_width<T>;
-  const bool narrow = p.columns <= L;
-  const int64_t tiles = ceil_div(p.rows, narrow ? kRows1 : kRows2);
-  // Copying A pays when several strips use the copy and reading it in place would fight for cache sets.
-  const int64_t a_stride = p.a_row == 1 ? p.a_k : p.a_row;
-  const bool collides = a_stride * int64_t(sizeof(T)) % 2048 == 0 || (p.a_row == 1 && p.a_k != 1);
-  const bool pack_a = collides && p.columns > 2 * W && p.k > 16;
+  const int64_t tiles = ceil_div(p.rows, p.columns <= L ? kRows1 : kRows2);
   Tile<T> t;
+  t.a_row = p.a_row;
+  t.a_k = p.a_k;
   t.b_k = p.b_k;
-  t.b_pair = p.pair;
+  t.b_pair = p.b_pair;
+  t.c_row = p.c_row;
+  t.k = p.k;
+  t.add = p.add;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t row = p.rows * i / tiles, rows = p.rows * (i + 1) / tiles - row;
-    const T* a = p.a + row * p.a_row;
-    t.a_row = p.a_row;
-    t.a_k = p.a_k;
-    if (pack_a) {
-      if (p.a_row == 1) {
-        pack_columns(a, p.a_k, rows, p.k, local.a);
-        t.a_k = rows;
-      } else {
-        pack_rows(a, p.a_row, rows, p.k, local.a);
-        t.a_row = kPackedRow<T>;
-      }
-      a = local.a;
-    }
-    for (int64_t first = 0; first == 0 || first < p.k; first += kRun) {
-      const bool last = first + kRun >= p.k;
-      t.k = least(p.k - first, kRun);
-      t.a = a + first * t.a_k;
-      t.add = last && p.add;
-      t.start = nullptr;
-      for (int64_t j = 0; j < p.columns;) {
-        const int64_t left = p.columns - j;
-        TileFn<T> run;
-        int64_t width;
-        if (rows <= kRows4 && left >= 2 * W) run = kTiles<T>.four[rows - 1], width = 2 * W;
-        else if (left > L) run = kTiles<T>.two[rows - 1], width = W;
-        else run = kTiles<T>.one[rows - 1], width = L;
-        t.b = p.b + j / W * p.pair + first * p.b_k;
-        if (first > 0) t.start = local.carry + j;
-        t.start_row = local.carry_row;
-        t.c = last ? p.c + row * p.c_row + j : local.carry + j;
-        t.c_row = last ? p.c_row : local.carry_row;
-        t.bias = last && p.bias ? p.bias + j : nullptr;
-        t.tail = !last || left >= width ? L : left - (width - L);
-        run(t);
-        j += width;
-      }
+    t.a = p.a + row * p.a_row;
+    for (int64_t j = 0; j < p.columns;) {
+      const int64_t left = p.columns - j;
+      TileFn<T> run;
+      int64_t width;
+      if (rows <= kRows4 && left >= 2 * W) run = kTiles<T>.four[rows - 1], width = 2 * W;
+      else if (left > L) run = kTiles<T>.two[rows - 1], width = W;
+      else run = kTiles<T>.one[rows - 1], width = L;
+      t.b = p.b + j / W * p.b_pair;
+      t.c = p.c + row * p.c_row + j;
+      t.bias = p.bias ? p.bias + j : nullptr;
+      t.tail = left >= width ? L : left - (width - L);
+      run(t);
+      j += width;
     }
     finish(row, rows);
   }
 }
 
-// Columns [column, column + columns), at most one block, of rows [row, row + rows): all runs of k.
+// Columns [from, to) of the strips of a pass, block by block.
+template <class T, class Finish>
+void run_strips(const Pass<T>& p, int64_t from, int64_t to, int64_t block, Finish finish) {
+  for (int64_t j = from; j < to; j += block) {
+    Pass<T> part = p;
+    part.b = p.b + j / panel_width<T> * p.b_pair;
+    part.c = p.c + j;
+    part.bias = p.bias ? p.bias + j : nullptr;
+    part.columns = least(block, to - j);
+    run_tiles(part, [&](int64_t row, int64_t rows) { finish(row, rows, j, part.columns); });
+  }
+}
+
+// Columns [column, column + columns), at most as many as are packed at once, of rows [row, row + rows): all runs of k.
 template <class T>
-void run_block(const Product<T>& g, int64_t batch, int64_t row, int64_t rows, int64_t column, int64_t columns,
-               const Local<T>& local) {
+void run_block(const Product<T>& g, const Plan<T>& plan, int64_t batch, int64_t row, int64_t rows, int64_t column,
+               int64_t columns) {
   constexpr int64_t W = panel_width<T>;
   const T* a = g.a + batch * g.a_batch + row * g.a_row;
   const T* b = g.b + batch * g.b_batch + column * g.b_column;
   T* c = g.c + batch * g.m * g.n;
   T* c_block = c + row * g.n + column;
-  const bool held = holds_totals(g.k, g.accumulate);
-  const int64_t chunks = chunk_count(g.k), held_stride = block_columns<T>(g.n, g.k);
-  const bool in_place = !g.panels && g.b_column == 1 && rows < kDirectRows;
+  const int64_t chunks = chunk_count(g.k);
+  const bool small = least(g.k, kChunk) * g.b_k * int64_t(sizeof(T)) <= kSmallBytes;
+  const bool in_place = !g.panels && g.b_column == 1 && rows < (small ? kDirectRowsOfSmall : kDirectRows);
   const int64_t whole = columns / W * W;
+  const int64_t tiles = ceil_div(rows, kRows2), groups = plan.pack_a ? ceil_div(tiles, kGroupTiles) : 1;
 
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const int64_t first = chunk * kChunk, run = least(g.k - first, kChunk);
     const bool last = chunk + 1 == chunks;
-    Pass<T> p;
-    p.a = a + first * g.a_k;
-    p.a_row = g.a_row;
-    p.a_k = g.a_k;
-    p.c = held ? local.total : c_block;
-    p.c_row = held ? held_stride : g.n;
-    p.bias = g.bias && last && !held ? g.bias + column : nullptr;
-    p.k = run;
-    p.rows = rows;
-    p.add = held ? chunk % kChunk != 0 : chunk != 0 || g.accumulate;
-    const auto pass = [&](const T* strips, int64_t b_k, int64_t pair, int64_t from, int64_t to) {
-      Pass<T> part = p;
-      part.b = strips;
-      part.b_k = b_k;
-      part.pair = pair;
-      part.c = p.c + from;
-      part.bias = p.bias ? p.bias + from : nullptr;
-      part.columns = to - from;
-      run_tiles(part, local, [&](int64_t at, int64_t count) {
-        if (last && !held) apply_epilogue(g.epilogue, c, row + at, column + from, count, to - from);
-      });
-    };
-    // The last strip may be narrow enough for one vector and then has its own number of rows.
-    const int64_t split = columns - whole > lanes<T> ? columns : whole;
-    const T* strips = local.b;
+    const T* strips = plan.b;
     if (g.panels) strips = g.panels + first * padded_columns<T>(g.n) + column * run;
-    if (in_place) {
-      if (whole > 0) pass(b + first * g.b_k, g.b_k, W, 0, whole);
-      if (whole < columns) {
-        pack_strip(b + first * g.b_k + whole, g.b_k, columns - whole, run, local.b);
-        pass(local.b, W, W * run, whole, columns);
+    else if (!in_place) pack_strips(b + first * g.b_k, g.b_k, g.b_column, columns, run, plan.b);
+    else if (whole < columns) pack_strip(b + first * g.b_k + whole, g.b_k, columns - whole, run, plan.b);
+
+    for (int64_t i = 0; i < groups; ++i) {
+      const int64_t group = rows * (tiles * i / groups) / tiles;
+      Pass<T> p;
+      p.rows = rows * (tiles * (i + 1) / groups) / tiles - group;
+      p.a = a + group * g.a_row + first * g.a_k;
+      p.a_row = g.a_row;
+      p.a_k = g.a_k;
+      if (plan.pack_a) {
+        if (g.a_k == 1) pack_rows(p.a, g.a_row, p.rows, run, plan.a);
+        else pack_rows_transposed(p.a, g.a_k, p.rows, run, plan.a);
+        p.a = plan.a;
+        p.a_row = kPackedRow<T>;
+        p.a_k = 1;
       }
-    } else {
-      if (!g.panels) pack_strips(b + first * g.b_k, g.b_k, g.b_column, columns, run, local.b);
-      if (split > 0) pass(strips, W, W * run, 0, split);
-      if (split < columns) pass(strips + split * run, W, W * run, split, columns);
+      p.c_row = plan.held ? plan.packed : g.n;
+      p.c = (plan.held ? plan.total : c_block) + group * p.c_row;
+      p.bias = g.bias && last && !plan.held ? g.bias + column : nullptr;
+      p.k = run;
+      p.add = plan.held ? chunk % kChunk != 0 : chunk != 0 || g.accumulate;
+      const auto finish = [&](int64_t r, int64_t count, int64_t j, int64_t width) {
+        if (last && !plan.held) apply_epilogue(g.epilogue, c, row + group + r, column + j, count, width);
+      };
+      p.b = strips;
+      p.b_k = W;
+      p.b_pair = W * run;
+      if (in_place) {
+        Pass<T> direct = p;
+        direct.b = b + first * g.b_k;
+        direct.b_k = g.b_k;
+        direct.b_pair = W;
+        run_strips(direct, 0, whole, plan.block, finish);
+        p.b -= whole * run;  // the strip that was packed is the first one there
+        run_strips(p, whole, columns, plan.block, finish);
+      } else {
+        run_strips(p, 0, columns, plan.block, finish);
+      }
     }
-    if (held && (last || chunk % kChunk == kChunk - 1)) {
-      T* to = g.accumulate ? local.grand_total : c_block;
-      add_rows(to, g.accumulate ? held_stride : g.n, local.total, held_stride, rows, columns, chunk >= kChunk);
+    if (plan.held && (last || chunk % kChunk == kChunk - 1)) {
+      T* to = g.accumulate ? plan.grand_total : c_block;
+      const int64_t stride = g.accumulate ? plan.packed : g.n;
+      add_rows(to, stride, plan.total, plan.packed, rows, columns, chunk >= kChunk);
     }
   }
-  if (held) {
-    if (g.accumulate) add_rows(c_block, g.n, local.grand_total, held_stride, rows, columns, true);
+  if (plan.held) {
+    if (g.accumulate) add_rows(c_block, g.n, plan.grand_total, plan.packed, rows, columns, true);
     if (g.bias) add_rows(c_block, g.n, g.bias + column, 0, rows, columns, true);
     apply_epilogue(g.epilogue, c, row, column, rows, columns);
   }
@@ -224,20 +227,19 @@ void run_block(const Product<T>& g, int64_t batch, int64_t row, int64_t rows, in
 // a range is whole strips but for its two ends and each thread packs (nearly) its own columns only.
 template <class T> void run_product(const Product<T>& g, int64_t begin, int64_t end, void* memory) {
   if (g.m == 0) return;
-  const Local<T> local(memory, g.n, g.k, g.accumulate);
+  const Plan<T> plan(g, memory);
   const int64_t width = g.by_columns ? panel_width<T> : g.n;
   const int64_t strips = g.by_columns ? ceil_div(g.n, width) : 1;
-  const int64_t block = block_columns<T>(g.n, g.k);
-  const int64_t row_block = holds_totals(g.k, g.accumulate) ? kHeldRows : g.m;
   while (begin < end) {
     const int64_t row = begin % g.m, strip = begin / g.m % strips, batch = begin / g.m / strips;
     int64_t rows = least(g.m - row, end - begin), taken = 1;
     if (rows == g.m) taken = least((end - begin) / g.m, strips - strip);
     begin += rows * taken;
     const int64_t last = least(g.n, (strip + taken) * width);
-    for (int64_t column = strip * width; column < last; column += block) {
-      for (int64_t r = row; r < row + rows; r += row_block) {
-        run_block(g, batch, r, least(row_block, row + rows - r), column, least(block, last - column), local);
+    for (int64_t column = strip * width; column < last; column += plan.packed) {
+      for (int64_t r = row; r < row + rows; r += plan.row_block) {
+        const int64_t columns = least(plan.packed, last - column);
+        run_block(g, plan, batch, r, least(plan.row_block, row + rows - r), column, columns);
       }
     }
     if (g.row_sums && strip == 0) column_sums(g.a + row, g.a_k, g.k, rows, g.accumulate, g.row_sums + row);
@@ -248,7 +250,7 @@ template <class T> int64_t product_count(const Product<T>& g) {
   return g.batch * g.m * (g.by_columns ? ceil_div(g.n, panel_width<T>) : 1);
 }
 template <class T> int64_t product_local_bytes(const Product<T>& g) {
-  return Local<T>(nullptr, g.n, g.k, g.accumulate).bytes;
+  return Plan<T>(g, nullptr).bytes;
 }
 template <class T> int64_t product_work(const Product<T>& g) { return 2 * g.batch * g.m * g.n * g.k; }
 

@@ -20,8 +20,6 @@ template <class T> struct Tile {
   const T* b;       // vector v of B(kk, ·) at b[kk * b_k + (v / 2) * b_pair + (v % 2) * lanes]
   int64_t b_k;
   int64_t b_pair;
-  const T* start;   // chains go on from start[row * start_row + j], or from +0 where null
-  int64_t start_row;
   T* c;             // C(row, j) at c[row * c_row + j]
   int64_t c_row;
   const T* bias;    // added last, or null
@@ -37,9 +35,7 @@ template <class T> using TileFn = void (*)(const Tile<T>&);
 template <class T, int R, int V> void tile(const Tile<T>& t) {
   vec<T> sum[R][V];
   FASTBP_UNROLL for (int r = 0; r < R; ++r) {
-    FASTBP_UNROLL for (int v = 0; v < V; ++v) {
-      sum[r][v] = t.start ? load(t.start + r * t.start_row + v * lanes<T>) : zero<T>();
-    }
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = zero<T>();
   }
   const T* a = t.a;
   const T* b = t.b;

@@ -65,6 +65,31 @@ template <class T> struct Transpose {
   }
 };
 
+template <class T> FASTBP_INLINE void transpose(vec<T> (&x)[lanes<T>]) {
+  Transpose<T>::template inside_pieces<1>(x);
+  Transpose<T>::template whole_pieces<Transpose<T>::kPiece>(x);
+}
+
+// Up to lanes rows of up to lanes values; what is absent loads as zeros and is not stored.
+template <class T>
+FASTBP_INLINE void load_square(const T* p, int64_t stride, int64_t rows, int64_t columns, vec<T> (&x)[lanes<T>]) {
+  if (rows == lanes<T> && columns == lanes<T>) {
+    FASTBP_UNROLL for (int r = 0; r < lanes<T>; ++r) x[r] = load(p + r * stride);
+  } else {
+    FASTBP_UNROLL for (int r = 0; r < lanes<T>; ++r) x[r] = r < rows ? load_n(p + r * stride, columns) : zero<T>();
+  }
+}
+template <class T>
+FASTBP_INLINE void store_square(T* p, int64_t stride, int64_t rows, int64_t columns, const vec<T> (&x)[lanes<T>]) {
+  if (rows == lanes<T> && columns == lanes<T>) {
+    FASTBP_UNROLL for (int r = 0; r < lanes<T>; ++r) store(p + r * stride, x[r]);
+  } else {
+    FASTBP_UNROLL for (int r = 0; r < lanes<T>; ++r) {
+      if (r < rows) store_n(p + r * stride, x[r], columns);
+    }
+  }
+}
+
 // One strip from B stored with contiguous rows: B(kk, j) at b[kk * stride + j], `columns` of them.
 template <class T> void pack_strip(const T* b, int64_t stride, int64_t columns, int64_t k, T* strip) {
   constexpr int64_t L = lanes<T>;
@@ -77,26 +102,14 @@ template <class T> void pack_strip(const T* b, int64_t stride, int64_t columns, 
 
 // One strip from B stored with contiguous columns: B(kk, j) at b[j * stride + kk].
 template <class T> void pack_strip_transposed(const T* b, int64_t stride, int64_t columns, int64_t k, T* strip) {
-  constexpr int64_t L = lanes<T>;
-  for (int64_t j = 0; j < 2 * L; j += L) {
-    const int64_t present = columns - j < 0 ? 0 : least(columns - j, L);
-    const T* from = b + j * stride;
+  constexpr int64_t L = lanes<T>, W = panel_width<T>;
+  for (int64_t j = 0; j < W; j += L) {
+    const int64_t present = columns < j ? 0 : least(columns - j, L);
     for (int64_t kk = 0; kk < k; kk += L) {
-      const int64_t count = least(k - kk, L);
       vec<T> x[L];
-      if (present == L && count == L) {
-        FASTBP_UNROLL for (int r = 0; r < L; ++r) x[r] = load(from + r * stride + kk);
-      } else {
-        for (int r = 0; r < L; ++r) x[r] = r < present ? load_n(from + r * stride + kk, count) : zero<T>();
-      }
-      Transpose<T>::template inside_pieces<1>(x);
-      Transpose<T>::template whole_pieces<Transpose<T>::kPiece>(x);
-      T* to = strip + kk * 2 * L + j;
-      if (count == L) {
-        FASTBP_UNROLL for (int r = 0; r < L; ++r) store(to + r * 2 * L, x[r]);
-      } else {
-        for (int r = 0; r < count; ++r) store(to + r * 2 * L, x[r]);
-      }
+      load_square(b + j * stride + kk, stride, present, least(k - kk, L), x);
+      transpose<T>(x);
+      store_square(strip + kk * W + j, W, least(k - kk, L), L, x);
     }
   }
 }
@@ -112,12 +125,15 @@ void pack_strips(const T* b, int64_t b_k, int64_t b_column, int64_t columns, int
     return;
   }
   const int64_t whole = columns / W * W;
-  for (int64_t kk = 0; kk < k; ++kk) {  // along the rows of B, which are read in one stream
-    const T* from = b + kk * b_k;
+  for (int64_t kk = 0; kk < k; kk += 4) {  // four rows of each strip at a time: runs of 4 on both sides
+    const int64_t rows = least(k - kk, 4);
     T* to = strips + kk * W;
     for (int64_t j = 0; j < whole; j += W, to += W * k) {
-      store(to, load(from + j));
-      store(to + lanes<T>, load(from + j + lanes<T>));
+      const T* from = b + kk * b_k + j;
+      for (int64_t r = 0; r < rows; ++r) {
+        store(to + r * W, load(from + r * b_k));
+        store(to + r * W + lanes<T>, load(from + r * b_k + lanes<T>));
+      }
     }
   }
   if (whole < columns) pack_strip(b + whole, b_k, columns - whole, k, strips + whole * k);
@@ -131,12 +147,16 @@ template <class T> void pack_rows(const T* a, int64_t stride, int64_t rows, int6
   for (int64_t r = 0; r < rows; ++r) __builtin_memcpy(out + r * kPackedRow<T>, a + r * stride, size_t(k) * sizeof(T));
 }
 
-// A stored with contiguous columns, A(r, kk) at a[kk * stride + r]: element (r, kk) goes to out[kk * rows + r].
-// Writes whole vectors, each of which overwrites what the one before wrote too much: `out` has a vector to spare.
-template <class T> void pack_columns(const T* a, int64_t stride, int64_t rows, int64_t k, T* out) {
+// The same from A stored with contiguous columns: A(r, kk) at a[kk * stride + r].
+template <class T> void pack_rows_transposed(const T* a, int64_t stride, int64_t rows, int64_t k, T* out) {
   constexpr int64_t L = lanes<T>;
-  for (int64_t kk = 0; kk < k; ++kk, a += stride, out += rows) {
-    for (int64_t r = 0; r < rows; r += L) store(out + r, load_n(a + r, least(rows - r, L)));
+  for (int64_t kk = 0; kk < k; kk += L) {
+    for (int64_t r = 0; r < rows; r += L) {
+      vec<T> x[L];
+      load_square(a + kk * stride + r, stride, least(k - kk, L), least(rows - r, L), x);
+      transpose<T>(x);
+      store_square(out + r * kPackedRow<T> + kk, kPackedRow<T>, least(rows - r, L), least(k - kk, L), x);
+    }
   }
 }
 

@@ -207,6 +207,15 @@ CASES = [
             "cross_entropy": (normal(6, 4), labels(6, 4, ignored=2)),
         }.items()
     ),
+    case("mse_loss_target", lambda f, x, t: f.nn.functional.mse_loss(x, t), normal(4, 3), normal(4, 3)),
+    case("l1_loss_target", lambda f, x, t: f.nn.functional.l1_loss(x, t), apart(4, 3), apart(4, 3)),
+    case(
+        "cross_entropy_more_dimensions",
+        lambda f, x, t: f.nn.functional.cross_entropy(x, t),
+        normal(2, 4, 3),
+        labels((2, 3), 4),
+        fixed=1,
+    ),
     case(
         "cross_entropy_weighted_smoothed",
         lambda f, x, t: f.nn.functional.cross_entropy(

@@ -122,7 +122,7 @@ def test_basic_indexing_agrees_with_numpy(data):
     parts = index if isinstance(index, tuple) else (index,)
     t, array = counted(*shape)
     if any(isinstance(part, slice) and (part.step or 1) < 0 for part in parts):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="step"):
             t[index]
     else:
         np.testing.assert_array_equal(t[index].numpy(), array[index])

@@ -317,6 +317,17 @@ def test_in_place_through_a_view_changes_the_base():
     np.testing.assert_array_equal(t.numpy(), array)
 
 
+def test_overlapping_memory_is_read_before_it_is_written():
+    t = fastbp.arange(6.0)
+    t[1:] = t[:-1]
+    assert t.tolist() == [0, 0, 1, 2, 3, 4]
+    t[:-1] = t[1:].clone()
+    assert t.tolist() == [0, 1, 2, 3, 4, 4]
+    square = fastbp.arange(4.0).reshape(2, 2)
+    assert square.copy_(square.T).tolist() == [[0, 2], [1, 3]]
+    assert square.add_(square.T).tolist() == [[0, 3], [3, 6]]
+
+
 def test_in_place_keeps_the_dtype_or_refuses():
     t = fastbp.tensor([1.0])
     t += fastbp.tensor([1.0], dtype=fastbp.float64)

@@ -72,8 +72,9 @@ def train(arguments: Arguments) -> int:
     out = arguments.out or Path(arguments.data).stem + ".safetensors"
     _check_out(out, arguments.data)
     classes = problem.classes
-    target = None if classes is not None else Scaling.standardised(problem.y_train.reshape(len(problem.y_train), -1))
-    outputs = len(classes) if classes is not None else target.shift.size
+    continuous = problem.y_train.reshape(len(problem.y_train), -1)
+    target = None if classes is not None else Scaling.standardised(continuous)
+    outputs = continuous.shape[1] if classes is None else len(classes)
     sizes = (problem.x_train.shape[1], *arguments.hidden, outputs)
     network = networks.Network(sizes, arguments.activation, problem.scaling, classes, target, arguments.data)
     x, y = network.inputs(problem.x_train), network.targets(problem.y_train)

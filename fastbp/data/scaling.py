@@ -25,7 +25,7 @@ class Scaling:
     @classmethod
     def unit(cls, maximum: float) -> Scaling:
         """Map [0, maximum] to [0, 1]."""
-        return cls(np.float64(0.0), np.float64(maximum))  # type: ignore[arg-type]
+        return cls(np.array(0.0), np.array(float(maximum)))
 
     @classmethod
     def standardised(cls, x: np.ndarray) -> Scaling:

@@ -107,7 +107,7 @@ def roundings(n: int, eps: float, lanes: int = 1) -> float:
 
 # ---------------------------------------------------------------- unary and binary
 
-# Bounds of the vector functions for float32 (design, section 4); half a ULP more for the reference's own rounding.
+# Bounds of the vector functions for float32 (design, section 4).
 FORWARD_ULP = {
     "exp": 1.0, "log": 1.0, "log1p": 1.5, "expm1": 1.5, "tanh": 1.5, "sigmoid": 1.5, "erf": 1.5, "softplus": 2.0,
     "elu": 2.5,
@@ -120,9 +120,9 @@ GATED = ("gelu", "gelu_tanh", "silu", "mish")
 
 
 def forward_rule(bound: float) -> Callable[..., Any]:
-    def units(x: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
-        units = bound if eps > 1e-10 else max(bound, 2.0) + 1  # float64: 2 ULP, and 1 for NumPy's own function
-        return (units + 0.5) * ulp(expected, expected.dtype)
+    def units(expected: np.ndarray, eps: float) -> np.ndarray:
+        # The reference is rounded once in float32; in float64, where 2 ULP are promised, it is itself off by up to 1.7.
+        return (bound + 0.5 if eps > 1e-10 else max(bound, 2.0) + 2) * ulp(expected, expected.dtype)
 
     return units
 
@@ -152,13 +152,19 @@ def _(s: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 @rule(*(f"{name}_forward" for name in GATED))
 def _(x: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
-    units = 4.5 if eps > 1e-10 else 5.5 + x * x  # float64: rounding what goes into the reference's erfc and exp
+    # In float64 rounding what goes into erfc and exp costs the reference up to 1.8·(1 + x²) ULP in the lower tail.
+    units = 4.5 if eps > 1e-10 else 6 + 2 * np.minimum(np.square(np.minimum(x, 0)), 40)
     return units * ulp(np.maximum(np.abs(expected), 2.0**-20 * np.abs(x)), expected.dtype)
 
 
 @rule(*(f"{name}_backward" for name in GATED))
 def _(dy: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     return 4 * eps * np.maximum(np.abs(dy), np.abs(expected))
+
+
+@rule("square_backward")
+def _() -> float:
+    return 0.0  # exact, but that dy·x may be rounded below the normal numbers before it is doubled
 
 
 @rule("erf_backward")

@@ -14,6 +14,7 @@ from fastbp.ops import (
     l1_loss,
     linear,
     mse_loss,
+    nll_loss,
 )
 from fastbp.tensor import Tensor
 
@@ -27,6 +28,7 @@ __all__ = [  # noqa: PLE0604
     "l1_loss",
     "linear",
     "mse_loss",
+    "nll_loss",
     *(op.__name__ for op in OPERATIONS),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,8 +44,9 @@ def fit(
     validation: batches evaluated after each epoch, in eval mode and without gradients.
     metrics: functions of (prediction, y), by name or named after themselves. An epoch's value is the mean over its
     batches, weighted by their rows, or by their weights' sum; training batches are measured with the weights before
-    their step. scheduler: stepped after each epoch, or with schedule="batch" after each batch; ReduceLROnPlateau gets
-    the validation loss, or the loss where there is no validation.
+    their step.
+    scheduler: stepped after each epoch, or with schedule="batch" after each batch; ReduceLROnPlateau gets the
+    validation loss, or the loss where there is no validation.
     callbacks: `Callback` objects, or functions of the `Run` called after each epoch.
     progress: True shows a bar on standard error, False none, None a bar on a terminal only.
 
@@ -70,7 +71,7 @@ def fit(
     run = Run(model, optimizer, epochs)
     step = eager_step(model, loss, optimizer, list(measures.values()))
     after_batch = scheduler.step if scheduler is not None and schedule == "batch" else _nothing
-    bar = progress_bar(progress, epochs * len(data) if hasattr(data, "__len__") else None)
+    bar = progress_bar(progress, epochs * len(data) if isinstance(data, Sized) else None)
     was_training = model.training
     try:
         for hook in hooks:

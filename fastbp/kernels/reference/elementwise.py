@@ -67,8 +67,9 @@ def tanh_softplus(x: Any) -> Any:
 
 
 def tanh_softplus_slope(x: Any) -> Any:
-    t = tanh_softplus(x)
-    return sigmoid(x) * (1 - t) * (1 + t)
+    """sigmoid(x)·(1 − t²) with t = tanh s, where 1 − t = 2·sigmoid(−2s) does not cancel."""
+    s = softplus(x)
+    return sigmoid(x) * 2 * sigmoid(-2 * s) * (1 + np.tanh(s))
 
 
 def unary(name: str, equation: str, forward: Callable[..., Any], backward: Callable[..., Any], cost: int = 1) -> None:

@@ -16,6 +16,12 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.matmul(a.astype(np.float64), b.astype(np.float64)) + 0.0
 
 
+def require(op: str, name: str, operand: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """The checks whose lack NumPy would not notice, or would name by its own terms."""
+    if operand.shape != shape or operand.dtype != dtype:
+        raise ValueError(f"[{op}] expected {name} of shape {shape} and {dtype}, got {operand.shape} and {operand.dtype}")
+
+
 def activate(activation: str, constant: float, *operands: np.ndarray) -> None:
     """Apply a unary kernel by its full name, with the constant if it has one; outputs last."""
     run = getattr(elementwise, activation)
@@ -51,8 +57,10 @@ def linear_forward(
 ) -> None:
     """z = x·wᵀ + b, y = activation(z): x (m, k), w (n, k), b (n,), z and y (m, n). activation names a unary operation,
     constant is its by-value constant; without one y = z."""
+    require("linear_forward", "w", w, (w.shape[0], x.shape[1]), x.dtype)
     total = product(x, w.T).astype(y.dtype)
     if b is not None:
+        require("linear_forward", "b", b, (w.shape[0],), x.dtype)
         total = total + b
     if z is not None:
         z[...] = total
