@@ -35,7 +35,7 @@ void normal(const Buffer& state, double mean, double std, Buffer& y) {
 void dropout_mask(const Buffer& state, double p, Buffer& mask) {
   static const Place place = place_of("dropout_mask");
   static const std::string op = "dropout_mask";
-  if (!(p >= 0 && p < 1)) fail_value(op, "expected p from 0 to below 1, got " + std::to_string(p));
+  if (!(p >= 0 && p <= 1)) fail_value(op, "expected p from 0 to 1, got " + std::to_string(p));
   Args a = drawn(op, state, mask);
   a.c[0] = p;
   call(kernel_for(op, place.entry(), mask.dtype), a);

@@ -175,11 +175,12 @@ template <int Cost> constexpr Kernel broadcast_kernel(RangeFn run) {
   return {{{run, broadcast_count, kFlatGrain}}, broadcast_work<Cost>};
 }
 
-template <class Op> constexpr Entry binary_entry(const char* name, RangeFn integers) {
-  Entry e{name, Family::kBinary, 0, {broadcast_kernel<Op::cost>(binary<Op, float>), broadcast_kernel<Op::cost>(binary<Op, double>)}};
-  if (integers) e.kernel[kInt64] = broadcast_kernel<Op::cost>(integers);
-  return e;
+template <class Op> constexpr Entry binary_entry(const char* name, Kernel integers = {}) {
+  return {name, Family::kBinary, 0,
+          {broadcast_kernel<Op::cost>(binary<Op, float>), broadcast_kernel<Op::cost>(binary<Op, double>), integers}};
 }
+
+template <class F> constexpr Kernel integer_kernel() { return broadcast_kernel<8>(map_pair<F, int64_t, int64_t>); }
 
 template <class F> constexpr Entry comparison_entry(const char* name) {
   return {name, Family::kComparison, 0,
@@ -192,13 +193,13 @@ template <class F> constexpr Entry logical_entry(const char* name) {
 }
 
 constexpr Entry kBroadcastEntries[] = {
-    binary_entry<Add>("add", map_pair<IntAdd, int64_t, int64_t>),
-    binary_entry<Sub>("sub", map_pair<IntSub, int64_t, int64_t>),
-    binary_entry<Mul>("mul", map_pair<IntMul, int64_t, int64_t>),
-    binary_entry<Div>("div", nullptr),
-    binary_entry<Pow>("pow", nullptr),
-    binary_entry<Maximum>("maximum", map_pair<IntMaximum, int64_t, int64_t>),
-    binary_entry<Minimum>("minimum", map_pair<IntMinimum, int64_t, int64_t>),
+    binary_entry<Add>("add", integer_kernel<IntAdd>()),
+    binary_entry<Sub>("sub", integer_kernel<IntSub>()),
+    binary_entry<Mul>("mul", integer_kernel<IntMul>()),
+    binary_entry<Div>("div"),
+    binary_entry<Pow>("pow"),
+    binary_entry<Maximum>("maximum", integer_kernel<IntMaximum>()),
+    binary_entry<Minimum>("minimum", integer_kernel<IntMinimum>()),
     comparison_entry<Eq>("eq"),
     comparison_entry<Ne>("ne"),
     comparison_entry<Lt>("lt"),

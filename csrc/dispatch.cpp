@@ -8,13 +8,11 @@
 
 namespace fastbp {
 
+// The tables that this build has: kernels.cpp, once for each.
 const KernelTable* kernel_table_scalar();
-#if defined(__x86_64__)
 const KernelTable* kernel_table_avx2();
 const KernelTable* kernel_table_avx512();
-#elif defined(__aarch64__)
 const KernelTable* kernel_table_neon();
-#endif
 
 namespace {
 
@@ -44,12 +42,20 @@ Features cpu_features() {
 #endif
 
 std::vector<const KernelTable*> find_tables() {
-  std::vector<const KernelTable*> tables{kernel_table_scalar()};
+  std::vector<const KernelTable*> tables;
+#ifdef FASTBP_HAVE_SCALAR
+  tables.push_back(kernel_table_scalar());
+#endif
 #if defined(__x86_64__)
-  const Features features = cpu_features();
+  [[maybe_unused]] const Features features = cpu_features();
+#endif
+#ifdef FASTBP_HAVE_AVX2
   if (features.v3) tables.push_back(kernel_table_avx2());
+#endif
+#ifdef FASTBP_HAVE_AVX512
   if (features.v4) tables.push_back(kernel_table_avx512());
-#elif defined(__aarch64__)
+#endif
+#ifdef FASTBP_HAVE_NEON
   tables.push_back(kernel_table_neon());
 #endif
   return tables;

@@ -65,14 +65,18 @@ struct Sqrt : Cheap {
 struct Square : Cheap {
   static constexpr const char* name = "square";
   template <class T> static FASTBP_INLINE vec<T> forward(vec<T> x, const double*) { return x * x; }
-  template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> x, const double*) { return dy * (x + x); }
+  template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> x, const double*) {
+    const vec<T> product = dy * x;
+    return product + product;
+  }
 };
 
 struct Abs : Cheap {
   static constexpr const char* name = "abs";
   template <class T> static FASTBP_INLINE vec<T> forward(vec<T> x, const double*) { return abs(x); }
   template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> x, const double*) {
-    return dy * select(eq(x, zero<T>()), zero<T>(), copysign(set1<T>(1), x));
+    const vec<T> sign = select(eq(x, zero<T>()), zero<T>(), copysign(set1<T>(1), x));
+    return dy * select(eq(x, x), sign, x);
   }
 };
 
@@ -100,14 +104,14 @@ struct Clamp : Cheap {
   }
   template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> x, const double* c) {
     vec<T> low = set1<T>(T(c[0])), high = set1<T>(T(c[1]));
-    return select(m_or(lt(x, low), lt(high, x)), zero<T>(), dy);
+    return select(m_and(le(low, x), le(x, high)), dy, zero<T>());
   }
 };
 
 struct Reciprocal : Cheap {
   static constexpr const char* name = "reciprocal";
   template <class T> static FASTBP_INLINE vec<T> forward(vec<T> x, const double*) { return set1<T>(1) / x; }
-  template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> y, const double*) { return -(dy * (y * y)); }
+  template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> y, const double*) { return -(dy * y) * y; }
 };
 
 struct Erf : Costly {

@@ -17,6 +17,11 @@ template <class T> struct Epilogue {
   int64_t stride = 0;
 };
 
+// What stands for the activation where there is none and z is asked for beside y.
+template <class T> void identity_loop(const T* x, T* y, int64_t n, const double*) {
+  __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
+}
+
 template <class T>
 void apply_epilogue(const Epilogue<T>& e, T* c, int64_t row, int64_t column, int64_t rows, int64_t columns) {
   if (!e.forward && !e.backward) return;

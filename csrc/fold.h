@@ -122,7 +122,7 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
     const T best = row_extreme<kMax, true>(x, n);
     if constexpr (!is_integer<T>) {
       for (int64_t i = 0; best == 0 && i < n; ++i)
-        if (x[i] == 0 && __builtin_signbit(x[i]) != kMax) return x[i];
+        if (x[i] == 0 && (__builtin_signbit(x[i]) != 0) != kMax) return x[i];
     }
     return best;
   }

@@ -300,7 +300,8 @@ template <class T> Product<T> linear_forward_product(const Args& a) {
   T* y = static_cast<T*>(a.p[4]);
   g.c = a.p[3] ? static_cast<T*>(a.p[3]) : y;
   g.by_columns = divides_columns(a.n[4], g.m, g.n);
-  if (a.n[3] >= 0) g.epilogue = {unary_loop_at<T>(int(a.n[3])), nullptr, a.c, nullptr, y, g.n};
+  const UnaryLoop<T> activation = a.n[3] >= 0 ? unary_loop_at<T>(int(a.n[3])) : identity_loop<T>;
+  if (a.n[3] >= 0 || g.c != y) g.epilogue = {activation, nullptr, a.c, nullptr, y, g.n};
   return g;
 }
 

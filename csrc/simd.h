@@ -188,6 +188,10 @@ FASTBP_INLINE vecf fma(vecf a, vecf b, vecf c) { return _mm256_fmadd_ps(a, b, c)
 FASTBP_INLINE vecd fma(vecd a, vecd b, vecd c) { return _mm256_fmadd_pd(a, b, c); }
 FASTBP_INLINE vecf sqrt(vecf x) { return _mm256_sqrt_ps(x); }
 FASTBP_INLINE vecd sqrt(vecd x) { return _mm256_sqrt_pd(x); }
+FASTBP_INLINE vecf at_least(vecf x, vecf low) { return _mm256_max_ps(low, x); }
+FASTBP_INLINE vecd at_least(vecd x, vecd low) { return _mm256_max_pd(low, x); }
+FASTBP_INLINE vecf at_most(vecf x, vecf high) { return _mm256_min_ps(high, x); }
+FASTBP_INLINE vecd at_most(vecd x, vecd high) { return _mm256_min_pd(high, x); }
 template <class T> FASTBP_INLINE bool any(ivec<T> m) { return _mm256_movemask_epi8((__m256i)m) != 0; }
 
 #elif defined(FASTBP_SIMD_AVX512)
@@ -205,6 +209,10 @@ FASTBP_INLINE vecf fma(vecf a, vecf b, vecf c) { return _mm512_fmadd_ps(a, b, c)
 FASTBP_INLINE vecd fma(vecd a, vecd b, vecd c) { return _mm512_fmadd_pd(a, b, c); }
 FASTBP_INLINE vecf sqrt(vecf x) { return _mm512_sqrt_ps(x); }
 FASTBP_INLINE vecd sqrt(vecd x) { return _mm512_sqrt_pd(x); }
+FASTBP_INLINE vecf at_least(vecf x, vecf low) { return _mm512_max_ps(low, x); }
+FASTBP_INLINE vecd at_least(vecd x, vecd low) { return _mm512_max_pd(low, x); }
+FASTBP_INLINE vecf at_most(vecf x, vecf high) { return _mm512_min_ps(high, x); }
+FASTBP_INLINE vecd at_most(vecd x, vecd high) { return _mm512_min_pd(high, x); }
 FASTBP_INLINE __mmask16 lt(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FASTBP_INLINE __mmask16 le(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 FASTBP_INLINE __mmask16 eq(vecf a, vecf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -278,6 +286,12 @@ FASTBP_INLINE ivecd m_not(ivecd a) { return ~a; }
 
 template <class V> FASTBP_INLINE auto gt(V a, V b) { return lt(b, a); }
 template <class V> FASTBP_INLINE auto ge(V a, V b) { return le(b, a); }
+
+// x < low ? low : x and high < x ? high : x, so that NaN stays NaN; what max and min do on x86.
+#if defined(FASTBP_SIMD_SCALAR) || defined(FASTBP_SIMD_NEON)
+template <class V> FASTBP_INLINE V at_least(V x, V low) { return select(lt(x, low), low, x); }
+template <class V> FASTBP_INLINE V at_most(V x, V high) { return select(lt(high, x), high, x); }
+#endif
 
 // Sign handling by bits, exact for NaN, infinities and zeros.
 template <class T> inline constexpr ivec<T> sign_bit() {

@@ -80,7 +80,7 @@ constexpr bool kOnPairs = sizeof(element<V>) == 8;
 template <class V>
 FASTBP_INLINE V gated(V x, V size, Pair<V> tail) {
   using T = element<V>;
-  const V rectified = at_least(x, 0);
+  const V rectified = clamp_low(x, 0);
   if constexpr (kOnPairs<V>) {
     const auto p = product(size, tail);
     const V y = rectified - p.hi, low = p.lo - ((rectified - y) - p.hi);
@@ -99,7 +99,7 @@ FASTBP_INLINE V vtanh(V x) {
   using C = ActivationConstants<T>;
   const V one = set1<T>(1), ax = abs(x), z = x * x;
   const V near = fma(x * z, horner(z, C::kTanh), x);
-  const V bounded = at_most(ax, C::kTanhOne);
+  const V bounded = clamp_high(ax, C::kTanhOne);
   const V far = one - set1<T>(2) / (exp_bounded(bounded + bounded) + one);
   return select(lt(ax, set1<T>(0.5625)), near, copysign(far, x));
 }
@@ -108,7 +108,7 @@ FASTBP_INLINE V vtanh(V x) {
 template <class V>
 FASTBP_INLINE Pair<V> exp_minus_abs(V x, V low) {
   using T = element<V>;
-  const auto a = reduce_exp(at_least(-abs(x), ExpConstants<T>::kLow), kTwice<T>);
+  const auto a = reduce_exp(clamp_low(-abs(x), ExpConstants<T>::kLow), kTwice<T>);
   const V bent = select(lt(x, zero<T>()), low, -low);
   if constexpr (kOnPairs<V>) {
     const auto e = exp_reduced(a.r, a.r_low + bent);
@@ -197,7 +197,7 @@ FASTBP_INLINE NormalTail<V> normal_tail(V t) {
 }
 template <class V>
 FASTBP_INLINE V tail_argument(V x) {
-  return at_most(abs(x), ActivationConstants<element<V>>::kTailEnd);
+  return clamp_high(abs(x), ActivationConstants<element<V>>::kTailEnd);
 }
 
 template <class T>
@@ -236,7 +236,7 @@ template <class V>
 FASTBP_INLINE V verf(V x) {
   using T = element<V>;
   using C = ActivationConstants<T>;
-  const V ax = abs(x), z = x * x, bounded = at_most(ax, C::kErfOne);
+  const V ax = abs(x), z = x * x, bounded = clamp_high(ax, C::kErfOne);
   const V near = fma(x, horner(z, C::kErf), x);
   const V t = bounded * set1<T>(static_cast<T>(1.41421356237309504880));
   const V far = fma(exp_bounded(-bounded * bounded) * scaled_tail(t).hi, set1<T>(-2), set1<T>(1));
@@ -246,7 +246,7 @@ FASTBP_INLINE V verf(V x) {
 template <class V>
 FASTBP_INLINE V verf_grad(V x) {
   using T = element<V>;
-  const V bounded = at_most(abs(x), sizeof(T) == 4 ? 11 : 28), h = -bounded * bounded;
+  const V bounded = clamp_high(abs(x), sizeof(T) == 4 ? 11 : 28), h = -bounded * bounded;
   const auto a = reduce_exp(h, kTwice<T>);
   const V e = exp_reduced(a.r + (a.r_low + fma(-bounded, bounded, -h)));
   return scale_twice(e * set1<T>(static_cast<T>(1.12837916709551257390)), a.shifted);
@@ -256,13 +256,13 @@ FASTBP_INLINE V verf_grad(V x) {
 
 template <class V>
 FASTBP_INLINE V vsilu(V x) {
-  return gated(x, at_most(abs(x), -ExpConstants<element<V>>::kLow), sigmoid_tail(exp_minus_abs(x, zero<element<V>>())));
+  return gated(x, clamp_high(abs(x), -ExpConstants<element<V>>::kLow), sigmoid_tail(exp_minus_abs(x, zero<element<V>>())));
 }
 // σ(x)·(1 + x·(1 − σ(x)))
 template <class V>
 FASTBP_INLINE V vsilu_grad(V x) {
   using T = element<V>;
-  const V one = set1<T>(1), bounded = at_most(at_least(x, ExpConstants<T>::kLow), -ExpConstants<T>::kLow);
+  const V one = set1<T>(1), bounded = clamp_high(clamp_low(x, ExpConstants<T>::kLow), -ExpConstants<T>::kLow);
   const V e = exp_minus_abs(bounded, zero<T>()).hi, d = one + e;
   const auto negative = lt(x, zero<T>());
   const V s = select(negative, e, one) / d, rest = select(negative, one, e) / d;
@@ -283,7 +283,7 @@ FASTBP_INLINE Pair<V> gelu_tanh_argument(V x) {
 // x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2
 template <class V>
 FASTBP_INLINE V vgelu_tanh(V x) {
-  const V size = at_most(abs(x), ActivationConstants<element<V>>::kGeluTanhEnd);
+  const V size = clamp_high(abs(x), ActivationConstants<element<V>>::kGeluTanhEnd);
   const auto u = gelu_tanh_argument(size);
   return gated(x, size, sigmoid_tail(exp_minus_abs(u.hi, u.lo)));
 }
@@ -292,7 +292,7 @@ template <class V>
 FASTBP_INLINE V vgelu_tanh_grad(V x) {
   using T = element<V>;
   using C = ActivationConstants<T>;
-  const V one = set1<T>(1), bounded = at_most(at_least(x, -C::kGeluTanhEnd), C::kGeluTanhEnd);
+  const V one = set1<T>(1), bounded = clamp_high(clamp_low(x, -C::kGeluTanhEnd), C::kGeluTanhEnd);
   const auto u = gelu_tanh_argument(bounded);
   const V e = exp_minus_abs(u.hi, u.lo).hi, d = one + e;
   const auto negative = lt(x, zero<T>());
@@ -310,8 +310,8 @@ struct MishParts {
 template <class V>
 FASTBP_INLINE MishParts<V> mish_parts(V x) {
   using T = element<V>;
-  const V two = set1<T>(2), low_bounded = at_least(x, ExpConstants<T>::kLow);
-  const auto a = reduce_exp(at_most(low_bounded, sizeof(T) == 4 ? 20 : 40), kTwice<T>);
+  const V two = set1<T>(2), low_bounded = clamp_low(x, ExpConstants<T>::kLow);
+  const auto a = reduce_exp(clamp_high(low_bounded, sizeof(T) == 4 ? 20 : 40), kTwice<T>);
   if constexpr (kOnPairs<V>) {
     auto e = exp_reduced(a.r, a.r_low);
     e = {scale_twice(e.hi, a.shifted), scale_twice(e.lo, a.shifted)};
@@ -343,7 +343,7 @@ template <class V>
 FASTBP_INLINE V vmish_grad(V x) {
   using T = element<V>;
   const auto m = mish_parts(x);
-  const V bounded = at_most(m.x, sizeof(T) == 4 ? 20 : 40);
+  const V bounded = clamp_high(m.x, sizeof(T) == 4 ? 20 : 40);
   const V slope = set1<T>(4) * m.e.hi / m.bottom.hi * ((set1<T>(1) + m.e.hi) / m.bottom.hi);
   return fma(bounded, slope, m.gate.hi);
 }

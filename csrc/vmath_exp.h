@@ -50,14 +50,8 @@ FASTBP_INLINE V horner(V x, const T (&c)[N]) {
 }
 
 // Bounds that let NaN through.
-template <class V>
-FASTBP_INLINE V at_least(V x, element<V> low) {
-  return select(lt(x, set1<element<V>>(low)), set1<element<V>>(low), x);
-}
-template <class V>
-FASTBP_INLINE V at_most(V x, element<V> high) {
-  return select(lt(set1<element<V>>(high), x), set1<element<V>>(high), x);
-}
+template <class V> FASTBP_INLINE V clamp_low(V x, element<V> low) { return at_least(x, set1<element<V>>(low)); }
+template <class V> FASTBP_INLINE V clamp_high(V x, element<V> high) { return at_most(x, set1<element<V>>(high)); }
 
 // hi + lo, unevaluated, |lo| at most about an ulp of hi: carries twice the digits through the last steps of a function.
 template <class V>
@@ -168,7 +162,7 @@ template <class V>
 FASTBP_INLINE V vexp(V x) {
   using T = element<V>;
   using C = ExpConstants<T>;
-  const auto a = reduce_exp(at_most(at_least(x, C::kLow), C::kHigh), kTwice<T>);
+  const auto a = reduce_exp(clamp_high(clamp_low(x, C::kLow), C::kHigh), kTwice<T>);
   return scale_twice(exp_reduced(a.r), a.shifted);
 }
 
@@ -186,7 +180,7 @@ FASTBP_INLINE V vexpm1(V x) {
   using C = ExpConstants<T>;
   constexpr T kLow = sizeof(T) == 4 ? -18 : -38;  // e^kLow is less than half an ulp of 1
   constexpr T kTiny = sizeof(T) == 4 ? 0x1p-26 : 0x1p-55;
-  const auto a = reduce_exp(at_most(at_least(x, kLow), C::kHigh), kOnce<T> - 1);
+  const auto a = reduce_exp(clamp_high(clamp_low(x, kLow), C::kHigh), kOnce<T> - 1);
   const V s = power_of_two(a.shifted);
   const V tail = fma(a.r * a.r, horner(a.r, C::kTail), a.r_low);
   const V y = fma(s, tail, fma(s, a.r, s - set1<T>(0.5)));

@@ -68,7 +68,7 @@ FASTBP_INLINE vecd pow_in_double(vecd x, vecd y) {
   // e^(y·log|x|). Beyond the bound the result is 0 or infinity whatever the low part says.
   constexpr T kBound = kShort ? 200 : 800;
   const vecd raw = y * log_x.hi;
-  const vecd hi = at_most(at_least(raw, -kBound), kBound);
+  const vecd hi = clamp_high(clamp_low(raw, -kBound), kBound);
   vecd size;
   if constexpr (kShort) {
     const auto a = reduce_exp(hi, kOnce<T>);

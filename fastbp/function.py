@@ -32,6 +32,7 @@ class Function:
     # Whether backward makes every gradient that it returns, so that a leaf may keep it without a copy.
     fresh = False
     needs_input_grad: tuple[bool, ...] = ()
+    recording = False  # whether this call becomes a node, so that what backward needs is worth keeping
     edges: tuple[Any, ...] = ()
     sequence = 0
     outputs = 1
@@ -57,6 +58,7 @@ class Function:
         ctx.needs_input_grad = needs
         if True not in needs:
             return cls.forward(ctx, *inputs)
+        ctx.recording = True
         mode.enabled = False
         try:
             result = cls.forward(ctx, *inputs)

@@ -72,6 +72,8 @@ def _meet(a: Any, b: Any, op: str) -> tuple[Any, Any]:
 
 def _numeric(a: Any, b: Any, op: str) -> tuple[Any, Any]:
     """As _meet; truth values become integers, for arithmetic."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.buffer.dtype == b.buffer.dtype != dtypes.bool.code:
+        return a, b  # the usual case, without delay
     a, b = _meet(a, b, op)
     if isinstance(a, Tensor) and a.dtype is dtypes.bool:
         a = a.to(int64)
@@ -105,7 +107,8 @@ def _shapes(a: Any, b: Any) -> tuple[Any, Any]:
 class Add(Function):
     @staticmethod
     def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        ctx.shapes = _shapes(a, b)
+        if ctx.recording:
+            ctx.shapes = _shapes(a, b)
         return _call("add", a, b)
 
     @staticmethod
@@ -117,7 +120,8 @@ class Add(Function):
 class Sub(Function):
     @staticmethod
     def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        ctx.shapes = _shapes(a, b)
+        if ctx.recording:
+            ctx.shapes = _shapes(a, b)
         return _call("sub", a, b)
 
     @staticmethod
@@ -131,6 +135,8 @@ class _Product(Function):
 
     @classmethod
     def save(cls, ctx: Any, a: Any, b: Any) -> None:
+        if not ctx.recording:
+            return
         ctx.shapes = _shapes(a, b)
         ctx.numbers = None if isinstance(a, Tensor) else a, None if isinstance(b, Tensor) else b
         ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in (a, b)))

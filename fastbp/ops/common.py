@@ -29,7 +29,7 @@ def like(x: Tensor) -> Tensor:
 
 def as_operand(x: Any, op: str) -> Any:
     """A tensor or a Python number; arrays and NumPy scalars are taken, anything else is a TypeError."""
-    if isinstance(x, (Tensor, *NUMBERS)):
+    if isinstance(x, (Tensor, float, int)):
         return x
     if isinstance(x, np.generic):
         return x.item()
@@ -95,19 +95,19 @@ def many_dims(dim: Any, ndim: int, op: str) -> tuple[int, ...]:
     return tuple(sorted(dims)) if ndim else ()
 
 
-def shape_from(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as separate integers or as one sequence; sizes may still be −1."""
-    if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
-        sizes = tuple(sizes[0])
-    return tuple([n if type(n) is int else operator.index(n) for n in sizes])
+def shape_from(op: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape given as separate integers or as one sequence; sizes may still be −1. TypeError where it is none."""
+    try:
+        if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)):
+            sizes = tuple(sizes[0])
+        return tuple([n if type(n) is int else operator.index(n) for n in sizes])
+    except TypeError:
+        raise TypeError(f"[{op}] expected a shape of integers, got {sizes}") from None
 
 
 def sizes_from(op: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape of a new tensor, given as separate integers or as one sequence; TypeError, ValueError where it is none."""
-    try:
-        shape = shape_from(sizes)
-    except TypeError:
-        raise TypeError(f"[{op}] expected a shape of integers, got {sizes}") from None
+    """The shape of a new tensor, as shape_from takes it; ValueError for sizes that no tensor can have."""
+    shape = shape_from(op, sizes)
     if min(shape, default=0) < 0 or math.prod(shape) >= 2**59 or len(shape) > 8:
         raise ValueError(f"[{op}] expected at most 8 sizes ≥ 0 with fewer than 2^59 elements, got {shape}")
     return shape

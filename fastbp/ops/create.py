@@ -93,7 +93,10 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None) -> Ten
         raise ValueError("[arange] expected a step other than 0")
     integers = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
     kind = as_dtype(dtype) if dtype is not None else int64 if integers else float32
-    y = new((max(0, math.ceil((end - start) / step)),), kind)
+    length = (end - start) / step
+    if not length < 2**59:
+        raise ValueError(f"[arange] expected fewer than 2^59 steps, got {start} to {end} by {step}")
+    y = new((max(0, math.ceil(length)),), kind)
     kernels.host().arange(start, step, y.buffer)
     return y
 
@@ -105,6 +108,7 @@ def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:
 
 def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
     """A matrix (n, m) with ones on the diagonal, zeros elsewhere."""
+    sizes_from("eye", (n, n if m is None else m))
     return tensor(np.eye(n, m), dtype=_kind(dtype))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import kernels
-from fastbp.dtypes import as_dtype, float32, int64
+from fastbp.dtypes import DType, as_dtype, float32, int64
 from fastbp.kernels.storage import from_array
 from fastbp.ops.common import like, new, sizes_from
 from fastbp.tensor import Tensor
@@ -74,16 +74,23 @@ def manual_seed(seed: int) -> Generator:
 
 
 
+def _floating(op: str, dtype: Any) -> DType:
+    kind = float32 if dtype is None else as_dtype(dtype)
+    if not kind.is_floating_point:
+        raise TypeError(f"[{op}] expected a floating dtype, got {kind}")
+    return kind
+
+
 def rand(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    y = new(sizes_from("rand", shape), as_dtype(dtype or float32))
+    y = new(sizes_from("rand", shape), _floating("rand", dtype))
     (generator or default_generator).draw("uniform", y.buffer, 0.0, 1.0)
     return y.requires_grad_(requires_grad)
 
 
 def randn(*shape: Any, dtype: Any = None, generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal numbers of mean 0 and standard deviation 1."""
-    y = new(sizes_from("randn", shape), as_dtype(dtype or float32))
+    y = new(sizes_from("randn", shape), _floating("randn", dtype))
     (generator or default_generator).draw("normal", y.buffer, 0.0, 1.0)
     return y.requires_grad_(requires_grad)
 

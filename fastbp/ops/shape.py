@@ -136,14 +136,14 @@ def _completed(x: Tensor, shape: tuple[int, ...], op: str) -> tuple[int, ...]:
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order in another shape; one size may be −1. A view where x is contiguous."""
-    return Reshape.apply(x, _completed(x, shape_from(shape), "reshape"))
+    return Reshape.apply(x, _completed(x, shape_from("reshape", shape), "reshape"))
 
 
 def view(x: Tensor, *shape: Any) -> Tensor:
     """As reshape, never copying. ValueError for a tensor that is not contiguous."""
     if not x.buffer.contiguous:
         raise ValueError("[view] expected a contiguous tensor; use reshape, which copies")
-    return Reshape.apply(x, _completed(x, shape_from(shape), "view"))
+    return Reshape.apply(x, _completed(x, shape_from("view", shape), "view"))
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -156,9 +156,9 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """Dimensions in the order given; a view."""
-    order = tuple(one_dim(d, x.ndim, "permute") for d in shape_from(dims))
+    order = tuple(one_dim(d, x.ndim, "permute") for d in shape_from("permute", dims))
     if sorted(order) != list(range(x.ndim)):
-        raise ValueError(f"[permute] expected each of {x.ndim} dimensions once, got {shape_from(dims)}")
+        raise ValueError(f"[permute] expected each of {x.ndim} dimensions once, got {dims}")
     return Permute.apply(x, order)
 
 
@@ -187,7 +187,7 @@ def movedim(x: Tensor, source: int, destination: int) -> Tensor:
 
 def expand(x: Tensor, *shape: Any) -> Tensor:
     """Dimensions of length 1 repeated, and leading ones added, without copying; −1 keeps a length."""
-    sizes = shape_from(shape)
+    sizes = shape_from("expand", shape)
     lead = len(sizes) - x.ndim
     if lead < 0:
         raise ValueError(f"[expand] expected at least {x.ndim} sizes, got {sizes}")
