@@ -7,19 +7,21 @@
 namespace {
 using namespace fastbp;
 
-template <bool kMax, class T> FASTBP_INLINE bool better(T x, T best) {
+template <bool kMax, class T>
+FASTBP_INLINE bool better(T x, T best) {
   return (kMax ? x > best : x < best) || (x != x && best == best);
 }
 
 // The first place where x equals `value`, or is NaN where `value` is; it is there. n is at most a run.
-template <class T> FASTBP_INLINE int64_t first_place(const T* x, int64_t n, T value) {
+template <class T>
+FASTBP_INLINE int64_t first_place(const T* x, int64_t n, T value) {
   if constexpr (is_integer<T>) {
     int64_t i = 0;
     while (x[i] != value) ++i;
     return i;
   } else {
     const vec<T> sought = set1<T>(value), beyond = set1<T>(static_cast<T>(kChunk));
-    const auto least = [](vec<T> a, vec<T> b) __attribute__((always_inline)) { return select(lt(b, a), b, a); };
+    const auto least = [](vec<T> a, vec<T> b) __attribute__((always_inline)) { return at_most(a, b); };
     vec<T> place = to_float(lane_index<T>()), best = beyond;
     for (int64_t i = 0; i < n; i += lanes<T>, place = place + set1<T>(static_cast<T>(lanes<T>))) {
       const vec<T> some = load_some(x + i, n - i);
@@ -31,7 +33,8 @@ template <class T> FASTBP_INLINE int64_t first_place(const T* x, int64_t n, T va
 }
 
 // The best value of each run first, then its place in the best run.
-template <bool kMax, class T> FASTBP_INLINE int64_t arg_row(const T* x, int64_t r) {
+template <bool kMax, class T>
+FASTBP_INLINE int64_t arg_row(const T* x, int64_t r) {
   T best = x[0];
   int64_t at = 0;
   for (int64_t i = 0; i < r; i += kChunk) {
@@ -44,14 +47,17 @@ template <bool kMax, class T> FASTBP_INLINE int64_t arg_row(const T* x, int64_t 
 }
 
 // Places within a run, counted in integers as wide as T so that the compiler vectorises the choice.
-template <class T> struct PlaceOf {
+template <class T>
+struct PlaceOf {
   using type = int64_t;
 };
-template <> struct PlaceOf<float> {
+template <>
+struct PlaceOf<float> {
   using type = int32_t;
 };
 
-template <bool kMax, class T> void arg_columns(const T* x, int64_t r, int64_t stride, int64_t w, int64_t* y) {
+template <bool kMax, class T>
+void arg_columns(const T* x, int64_t r, int64_t stride, int64_t w, int64_t* y) {
   using Place = typename PlaceOf<T>::type;
   T best[kBlockColumns];
   Place place[kBlockColumns];
@@ -77,7 +83,8 @@ template <bool kMax, class T> void arg_columns(const T* x, int64_t r, int64_t st
   }
 }
 
-template <bool kMax, class T> void arg_reduce(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <bool kMax, class T>
+void arg_reduce(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   const T* x = static_cast<const T*>(a.p[0]);
   int64_t* y = static_cast<int64_t*>(a.p[1]);
@@ -98,7 +105,8 @@ template <bool kMax, class T> void arg_reduce(const Args& a, int64_t begin, int6
   }
 }
 
-template <bool kMax, class T> void arg_merge(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <bool kMax, class T>
+void arg_merge(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   for_each_block(s, begin, end, [&](int64_t o, int64_t first, int64_t w) {
     const T* x = static_cast<const T*>(a.p[0]) + o * s.r * s.inner;
@@ -114,13 +122,18 @@ template <bool kMax, class T> void arg_merge(const Args& a, int64_t begin, int64
   });
 }
 
-template <bool kMax, class T> constexpr Kernel arg_kernel() {
+template <bool kMax, class T>
+constexpr Kernel arg_kernel() {
   return {{{arg_reduce<kMax, T>, reduce_units}, {arg_merge<kMax, T>, reduce_merge_units}},
-          reduce_work<4>, reduce_shared<sizeof(int64_t)>};
+          reduce_work<4>,
+          reduce_shared<sizeof(int64_t)>};
 }
 
-template <bool kMax> constexpr Entry arg_entry(const char* name) {
-  return {name, Family::kArgReduce, 0,
+template <bool kMax>
+constexpr Entry arg_entry(const char* name) {
+  return {name,
+          Family::kArgReduce,
+          0,
           {arg_kernel<kMax, float>(), arg_kernel<kMax, double>(), arg_kernel<kMax, int64_t>()}};
 }
 

@@ -18,7 +18,8 @@
 namespace {
 using namespace fastbp;
 
-template <class T> struct CrossEntropy {
+template <class T>
+struct CrossEntropy {
   const T* logits;
   const void* target;
   const T *class_weight, *sample_weight;
@@ -28,17 +29,24 @@ template <class T> struct CrossEntropy {
   T keep, spread;  // 1 − ε and ε / cols
 
   FASTBP_INLINE explicit CrossEntropy(const Args& a)
-      : logits(static_cast<const T*>(a.p[0])), target(a.p[1]), class_weight(static_cast<const T*>(a.p[2])),
-        sample_weight(static_cast<const T*>(a.p[3])), losses(static_cast<T*>(a.p[5])),
-        dlogits(static_cast<T*>(a.p[6])), cols(a.n[1]), ignore_index(a.n[2]), keep(static_cast<T>(1 - a.c[0])),
+      : logits(static_cast<const T*>(a.p[0])),
+        target(a.p[1]),
+        class_weight(static_cast<const T*>(a.p[2])),
+        sample_weight(static_cast<const T*>(a.p[3])),
+        losses(static_cast<T*>(a.p[5])),
+        dlogits(static_cast<T*>(a.p[6])),
+        cols(a.n[1]),
+        ignore_index(a.n[2]),
+        keep(static_cast<T>(1 - a.c[0])),
         spread(static_cast<T>(a.c[0] / static_cast<double>(a.n[1]))) {
     denominator = dlogits ? *static_cast<const T*>(a.p[4]) : T(1);
   }
   FASTBP_INLINE vec<T> class_weights(int64_t j, int64_t n) const {
     return class_weight ? load_some(class_weight + j, n) : set1<T>(1);
   }
+  FASTBP_INLINE bool known(int64_t label) const { return label >= 0 && label < cols; }
   FASTBP_INLINE T weight_of_class(int64_t label) const {
-    if (label < 0 || label >= cols) return static_cast<T>(__builtin_nan(""));
+    if (!known(label)) return static_cast<T>(__builtin_nan(""));
     return class_weight ? class_weight[label] : T(1);
   }
   FASTBP_INLINE T weight_of_row(int64_t row) const { return sample_weight ? sample_weight[row] : T(1); }
@@ -51,17 +59,19 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
   const int64_t* labels = static_cast<const int64_t*>(ce.target);
   T mass = 0;
   if constexpr (kSmooth) mass = ce.class_weight ? row_sum(ce.class_weight, cols) : static_cast<T>(cols);
-  T peak[kRowBlock], sum[kRowBlock], tilt[kRowBlock], log_sum[kRowBlock] = {};
+  T at_label[kRowBlock], sum[kRowBlock], tilt[kRowBlock], log_sum[kRowBlock] = {};
   for (int64_t first = begin; first < end; first += together) {
     const int64_t rows = smaller(together, end - first);
     for (int64_t i = 0; i < rows; ++i) {
-      if (labels[first + i] == ce.ignore_index) {
-        log_sum[i] = sum[i] = 1;
+      const int64_t label = labels[first + i];
+      if (label == ce.ignore_index) {
+        log_sum[i] = 1;
         continue;
       }
       const T* x = ce.logits + (first + i) * cols;
-      T* e = kGradient ? ce.dlogits + (first + i) * cols : nullptr;
-      const T m = peak[i] = row_peak(x, cols);
+      T* e = kGradient ? ce.dlogits + (first + i) * cols : nullptr;  // may be the logits themselves
+      const T m = row_peak(x, cols);
+      at_label[i] = ce.known(label) ? x[label] - m : T(0);
       if constexpr (kSmooth) {
         const auto step = [&](vec<T>(&acc)[2], int64_t j, int64_t n) __attribute__((always_inline)) {
           const vec<T> d = load_some(x + j, n) - set1<T>(m), term = vexp(d);
@@ -86,37 +96,38 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
         if constexpr (kGradient) __builtin_memset(dx, 0, cols * sizeof(T));
         continue;
       }
-      const bool known = label >= 0 && label < cols;
+      const bool known = ce.known(label);
       const T class_weight = ce.weight_of_class(label), sample_weight = ce.weight_of_row(row);
-      const T nll = log_sum[i] - ((known ? ce.logits[row * cols + label] : T(0)) - peak[i]);
+      const T nll = log_sum[i] - at_label[i];
       if constexpr (kSmooth) {
-        const T at_label = ce.keep * class_weight;
-        ce.losses[row] = sample_weight * (at_label * nll + ce.spread * (mass * log_sum[i] - tilt[i]));
+        const T share = ce.keep * class_weight;
+        ce.losses[row] = sample_weight * (share * nll + ce.spread * (mass * log_sum[i] - tilt[i]));
         if constexpr (kGradient) {
           const T g = sample_weight / ce.denominator;
-          const T scale = g * (at_label + ce.spread * mass) / sum[i], share = g * ce.spread;
+          const T scale = g * (share + ce.spread * mass) / sum[i], rest = g * ce.spread;
           map_row(dx, cols, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-            return fma(load_some(dx + j, n), set1<T>(scale), -(set1<T>(share) * ce.class_weights(j, n)));
+            return fma(load_some(dx + j, n), set1<T>(scale), -(set1<T>(rest) * ce.class_weights(j, n)));
           });
-          if (known) dx[label] -= g * at_label;
+          if (known) dx[label] -= g * share;
         }
       } else {
         const T weight = sample_weight * class_weight;
         ce.losses[row] = weight * nll;
         if constexpr (kGradient) {
           const T g = weight / ce.denominator, scale = g / sum[i];
-          const T at_label = known ? scale * dx[label] - g : T(0);
+          const T slope = known ? scale * dx[label] - g : T(0);
           map_row(dx, cols, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
             return load_some(dx + j, n) * set1<T>(scale);
           });
-          if (known) dx[label] = at_label;
+          if (known) dx[label] = slope;
         }
       }
     }
   }
 }
 
-template <class T> void cross_entropy_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void cross_entropy_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const CrossEntropy<T> ce(a);
   if (a.c[0] != 0) {
     if (ce.dlogits) cross_entropy_rows<T, true, true>(ce, begin, end);
@@ -170,14 +181,16 @@ void cross_entropy_probabilities_rows(const CrossEntropy<T>& ce, int64_t begin, 
   }
 }
 
-template <class T> void cross_entropy_probabilities_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void cross_entropy_probabilities_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const CrossEntropy<T> ce(a);
   if (ce.dlogits) cross_entropy_probabilities_rows<T, true>(ce, begin, end);
   else cross_entropy_probabilities_rows<T, false>(ce, begin, end);
 }
 
 // The weights of the runs [begin, end) of 512 rows; a single run is the result.
-template <class T> void cross_entropy_weight_runs(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class T>
+void cross_entropy_weight_runs(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const int64_t* labels = static_cast<const int64_t*>(a.p[0]);
   const T *class_weight = static_cast<const T*>(a.p[1]), *sample_weight = static_cast<const T*>(a.p[2]);
   const int64_t rows = a.n[0], cols = a.n[1], ignore_index = a.n[2];
@@ -195,17 +208,23 @@ template <class T> void cross_entropy_weight_runs(const Args& a, int64_t begin, 
   }
 }
 
-template <class T> void cross_entropy_weight_total(const Args& a, int64_t, int64_t, Scratch scratch) {
+template <class T>
+void cross_entropy_weight_total(const Args& a, int64_t, int64_t, Scratch scratch) {
   *static_cast<T*>(a.p[3]) = merge_runs(static_cast<const T*>(scratch.shared), chunks_of(a.n[0]));
 }
 
 inline int64_t weight_run_count(const Args& a) { return a.n[0] > 0 ? chunks_of(a.n[0]) : 1; }
 inline int64_t weight_total_count(const Args& a) { return chunks_of(a.n[0]) > 1; }
 inline int64_t weight_work(const Args& a) { return a.n[0] * 4; }
-template <class T> int64_t weight_shared(const Args& a) { return chunks_of(a.n[0]) * static_cast<int64_t>(sizeof(T)); }
-template <class T> constexpr Kernel denominator_kernel() {
+template <class T>
+int64_t weight_shared(const Args& a) {
+  return chunks_of(a.n[0]) * static_cast<int64_t>(sizeof(T));
+}
+template <class T>
+constexpr Kernel denominator_kernel() {
   return {{{cross_entropy_weight_runs<T>, weight_run_count}, {cross_entropy_weight_total<T>, weight_total_count}},
-          weight_work, weight_shared<T>};
+          weight_work,
+          weight_shared<T>};
 }
 
 }  // namespace

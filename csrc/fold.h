@@ -14,7 +14,8 @@ using namespace fastbp;
 constexpr int64_t kBlockColumns = 64;
 constexpr int64_t kFewUnits = 32;  // with fewer, a team of threads is better fed with runs of 512
 
-template <class T> inline constexpr bool is_integer = T(0.5) == T(0);
+template <class T>
+inline constexpr bool is_integer = T(0.5) == T(0);
 
 struct ReduceShape {
   int64_t outer, r, inner, runs, blocks;
@@ -28,7 +29,8 @@ struct ReduceShape {
 };
 
 // Calls body(row of y, first column, columns) for the units [begin, end), the blocks of one row together.
-template <class Body> FASTBP_INLINE void for_each_block(const ReduceShape& s, int64_t begin, int64_t end, Body body) {
+template <class Body>
+FASTBP_INLINE void for_each_block(const ReduceShape& s, int64_t begin, int64_t end, Body body) {
   int64_t row = begin / s.blocks, block = begin % s.blocks;
   for (int64_t left = end - begin; left > 0; ++row, block = 0) {
     const int64_t blocks = smaller(left, s.blocks - block), first = block * kBlockColumns;
@@ -37,10 +39,10 @@ template <class Body> FASTBP_INLINE void for_each_block(const ReduceShape& s, in
   }
 }
 
-template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme_float(const T* x, int64_t n) {
-  const auto combine = [](vec<T> a, vec<T> b) __attribute__((always_inline)) {
-    return select(kMax ? lt(a, b) : lt(b, a), b, a);
-  };
+template <bool kMax, bool kNan, class T>
+FASTBP_INLINE T row_extreme_float(const T* x, int64_t n) {
+  const auto combine = [](vec<T> a, vec<T> b)
+                           __attribute__((always_inline)) { return kMax ? at_least(a, b) : at_most(a, b); };
   vec<T> best, other;
   auto bad = ne(zero<T>(), zero<T>());
   if (n < lanes<T>) {
@@ -68,7 +70,8 @@ template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme_float(const
 }
 
 // The largest (smallest) value of a row. A NaN wins with kNan, else it may get lost; a zero may have either sign.
-template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x, int64_t n) {
+template <bool kMax, bool kNan, class T>
+FASTBP_INLINE T row_extreme(const T* x, int64_t n) {
   if constexpr (is_integer<T>) {
     T best = kMax ? INT64_MIN : INT64_MAX;
     for (int64_t i = 0; i < n; ++i) best = (kMax ? best < x[i] : x[i] < best) ? x[i] : best;
@@ -81,7 +84,8 @@ template <bool kMax, bool kNan, class T> FASTBP_INLINE T row_extreme(const T* x,
 // ---------------------------------------------------------------- folds: how values of one row or column combine
 
 struct SumFold {
-  template <class T> static FASTBP_INLINE T row(const T* x, int64_t n) {
+  template <class T>
+  static FASTBP_INLINE T row(const T* x, int64_t n) {
     if constexpr (is_integer<T>) {
       uint64_t sum = 0;  // wraps around, as NumPy's does
       for (int64_t i = 0; i < n; ++i) sum += static_cast<uint64_t>(x[i]);
@@ -91,7 +95,8 @@ struct SumFold {
     }
   }
   // y[j] over r rows of x, j < w.
-  template <class T> static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {
+  template <class T>
+  static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {
     if constexpr (is_integer<T>) {
       for (int64_t j = 0; j < w; ++j) y[j] = 0;
       for (int64_t i = 0; i < r; ++i)
@@ -102,23 +107,28 @@ struct SumFold {
       });
     }
   }
-  template <class T> static FASTBP_INLINE T merge(const T* run, int64_t n) {
+  template <class T>
+  static FASTBP_INLINE T merge(const T* run, int64_t n) {
     if constexpr (is_integer<T>) return row(run, n);
     else return merge_runs(run, n);
   }
-  template <class T> static FASTBP_INLINE void merge_columns(const T* run, int64_t n, int64_t stride, int64_t w, T* y) {
+  template <class T>
+  static FASTBP_INLINE void merge_columns(const T* run, int64_t n, int64_t stride, int64_t w, T* y) {
     if constexpr (is_integer<T>) columns(run, n, stride, w, y);
     else merge_column_runs(run, n, stride, w, y);
   }
 };
 
 // The order of an extreme does not matter, so runs need no rule.
-template <class Op, class IntOp, bool kMax> struct ExtremeFold {
-  template <class T> static constexpr T identity() {
+template <class Op, class IntOp, bool kMax>
+struct ExtremeFold {
+  template <class T>
+  static constexpr T identity() {
     if constexpr (is_integer<T>) return kMax ? INT64_MIN : INT64_MAX;
     else return kMax ? -static_cast<T>(__builtin_inf()) : static_cast<T>(__builtin_inf());
   }
-  template <class T> static FASTBP_INLINE T row(const T* x, int64_t n) {
+  template <class T>
+  static FASTBP_INLINE T row(const T* x, int64_t n) {
     const T best = row_extreme<kMax, true>(x, n);
     if constexpr (!is_integer<T>) {
       for (int64_t i = 0; best == 0 && i < n; ++i)
@@ -126,7 +136,8 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
     }
     return best;
   }
-  template <class T> static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {
+  template <class T>
+  static FASTBP_INLINE void columns(const T* x, int64_t r, int64_t stride, int64_t w, T* y) {
     if constexpr (is_integer<T>) {
       for (int64_t j = 0; j < w; ++j) y[j] = identity<T>();
       for (int64_t i = 0; i < r; ++i)
@@ -138,8 +149,12 @@ template <class Op, class IntOp, bool kMax> struct ExtremeFold {
       fold_columns<T>(identity<T>(), 0, r, w, y, step);
     }
   }
-  template <class T> static FASTBP_INLINE T merge(const T* run, int64_t n) { return row(run, n); }
-  template <class T> static FASTBP_INLINE void merge_columns(const T* run, int64_t n, int64_t stride, int64_t w, T* y) {
+  template <class T>
+  static FASTBP_INLINE T merge(const T* run, int64_t n) {
+    return row(run, n);
+  }
+  template <class T>
+  static FASTBP_INLINE void merge_columns(const T* run, int64_t n, int64_t stride, int64_t w, T* y) {
     columns(run, n, stride, w, y);
   }
 };
@@ -171,8 +186,12 @@ inline int64_t reduce_merge_units(const Args& a) {
   const ReduceShape s(a);
   return s.split ? s.units() : 0;
 }
-template <int Cost> int64_t reduce_work(const Args& a) { return a.n[0] * a.n[1] * a.n[2] * Cost; }
-template <int Bytes> int64_t reduce_shared(const Args& a) {
+template <int Cost>
+int64_t reduce_work(const Args& a) {
+  return a.n[0] * a.n[1] * a.n[2] * Cost;
+}
+template <int Bytes>
+int64_t reduce_shared(const Args& a) {
   const ReduceShape s(a);
   return s.split ? s.outer * s.runs * s.inner * Bytes : 0;
 }

@@ -18,7 +18,8 @@ using namespace fastbp;
 // Each gives the loss of x against t and its slope; p is the weight of the positive class.
 struct SquaredError {
   static constexpr int cost = 8;
-  template <class T> static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
+  template <class T>
+  static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
     const vec<T> d = x - t;
     loss = d * d;
     slope = d + d;
@@ -27,7 +28,8 @@ struct SquaredError {
 
 struct AbsoluteError {
   static constexpr int cost = 8;
-  template <class T> static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
+  template <class T>
+  static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
     const vec<T> d = x - t;
     loss = abs(d);
     slope = select(ne(d, d), d, select(eq(d, zero<T>()), zero<T>(), copysign(set1<T>(1), d)));
@@ -36,18 +38,20 @@ struct AbsoluteError {
 
 struct BinaryCrossEntropy {
   static constexpr int cost = 64;
-  template <class T> static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
+  template <class T>
+  static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, vec<T>& loss, vec<T>& slope) {
     const vec<T> one = set1<T>(1), lowest = set1<T>(-100), least = set1<T>(T(1e-12));
     const vec<T> log_x = vlog(x), log_not_x = vlog1p(-x), spread = x * (one - x);
-    loss = (t - one) * select(lt(log_not_x, lowest), lowest, log_not_x) - t * select(lt(log_x, lowest), lowest, log_x);
-    slope = (x - t) / select(lt(spread, least), least, spread);
+    loss = (t - one) * at_least(log_not_x, lowest) - t * at_least(log_x, lowest);
+    slope = (x - t) / at_least(spread, least);
   }
 };
 
 // e^−|x| serves both softplus(±x) = max(±x, 0) + log1p(e^−|x|) and σ(±x), neither of which cancels.
 struct SigmoidCrossEntropy {
   static constexpr int cost = 64;
-  template <class T> static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T> p, vec<T>& loss, vec<T>& slope) {
+  template <class T>
+  static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T> p, vec<T>& loss, vec<T>& slope) {
     const vec<T> one = set1<T>(1), negative = one - t, positive = p * t;
     const vec<T> e = vexp(-abs(x)), rest = vlog1p(e), large = one / (one + e), small = e * large;
     const auto below = lt(x, zero<T>());
@@ -94,7 +98,8 @@ FASTBP_INLINE void element_loss_rows(const Args& a, int64_t begin, int64_t end, 
   }
 }
 
-template <class F, class T> void element_loss(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class F, class T>
+void element_loss(const Args& a, int64_t begin, int64_t end, Scratch) {
   const bool column = a.n[1] == 1;
   if (a.p[6]) {
     const T denominator = *static_cast<const T*>(a.p[4]);
@@ -106,15 +111,22 @@ template <class F, class T> void element_loss(const Args& a, int64_t begin, int6
   }
 }
 
-template <class F> constexpr Entry element_loss_entry(const char* name) {
-  return {name, Family::kElementLoss, 0,
+template <class F>
+constexpr Entry element_loss_entry(const char* name) {
+  return {name,
+          Family::kElementLoss,
+          0,
           {row_kernel<F::cost>(element_loss<F, float>), row_kernel<2 * F::cost>(element_loss<F, double>)}};
 }
 
 constexpr Entry kLossEntries[] = {
-    {"cross_entropy_forward", Family::kSingle, 2,
+    {"cross_entropy_forward",
+     Family::kSingle,
+     2,
      {row_kernel<32>(cross_entropy_forward<float>), row_kernel<64>(cross_entropy_forward<double>)}},
-    {"cross_entropy_probabilities_forward", Family::kSingle, 1,
+    {"cross_entropy_probabilities_forward",
+     Family::kSingle,
+     1,
      {row_kernel<32>(cross_entropy_probabilities_forward<float>),
       row_kernel<64>(cross_entropy_probabilities_forward<double>)}},
     {"cross_entropy_denominator", Family::kSingle, 1, {denominator_kernel<float>(), denominator_kernel<double>()}},

@@ -21,22 +21,27 @@ constexpr int64_t kRowsAtOnce = 64;  // rows whose results are finished together
 // ---------------------------------------------------------------- one pass: sum, mean, max, min
 
 struct SumOp : SumFold {
-  template <class T> static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
+  template <class T>
+  static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
 };
 struct MeanOp : SumFold {
-  template <class T> static FASTBP_INLINE void finish(T* y, int64_t n, const Args& a) {
+  template <class T>
+  static FASTBP_INLINE void finish(T* y, int64_t n, const Args& a) {
     const T r = static_cast<T>(a.n[1]);
     for (int64_t i = 0; i < n; ++i) y[i] = y[i] / r;
   }
 };
 struct MaxOp : MaxFold {
-  template <class T> static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
+  template <class T>
+  static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
 };
 struct MinOp : MinFold {
-  template <class T> static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
+  template <class T>
+  static FASTBP_INLINE void finish(T*, int64_t, const Args&) {}
 };
 
-template <class Op, class T> void reduce_once(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class Op, class T>
+void reduce_once(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   const T* x = static_cast<const T*>(a.p[0]);
   T* y = static_cast<T*>(a.p[1]);
@@ -54,7 +59,8 @@ template <class Op, class T> void reduce_once(const Args& a, int64_t begin, int6
   }
 }
 
-template <class Op, class T> void reduce_merge(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class Op, class T>
+void reduce_merge(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   for_each_block(s, begin, end, [&](int64_t o, int64_t j, int64_t w) {
     T* out = static_cast<T*>(a.p[1]) + o * s.inner + j;
@@ -68,14 +74,17 @@ template <class Op, class T> void reduce_merge(const Args& a, int64_t begin, int
 struct VarOp {
   using First = SumFold;
   static constexpr int cost = 3;
-  template <class T> static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args& a) {
+  template <class T>
+  static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args& a) {
     MeanOp::finish(pivot, n, a);
   }
-  template <class T> static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
+  template <class T>
+  static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
     const vec<T> d = x - pivot;
     return fma(d, d, acc);
   }
-  template <class T> static FASTBP_INLINE void finish(T* y, const T*, int64_t n, const Args& a) {
+  template <class T>
+  static FASTBP_INLINE void finish(T* y, const T*, int64_t n, const Args& a) {
     const int64_t freedom = a.n[1] - a.n[3];
     const T divisor = static_cast<T>(freedom > 0 ? freedom : 0);
     for (int64_t i = 0; i < n; ++i) y[i] = y[i] / divisor;
@@ -85,19 +94,23 @@ struct VarOp {
 struct LogSumExpOp {
   using First = MaxFold;
   static constexpr int cost = 24;
-  template <class T> static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args&) {
+  template <class T>
+  static FASTBP_INLINE void make_pivots(T* pivot, int64_t n, const Args&) {
     for (int64_t i = 0; i < n; ++i) pivot[i] = pivot[i] - pivot[i] == 0 ? pivot[i] : T(0);
   }
-  template <class T> static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
+  template <class T>
+  static FASTBP_INLINE vec<T> add(vec<T> acc, vec<T> x, vec<T> pivot) {
     return acc + vexp(x - pivot);
   }
-  template <class T> static FASTBP_INLINE void finish(T* y, const T* pivot, int64_t n, const Args&) {
+  template <class T>
+  static FASTBP_INLINE void finish(T* y, const T* pivot, int64_t n, const Args&) {
     for (int64_t i = 0; i < n; i += lanes<T>)
       store_some(y + i, load_some(pivot + i, n - i) + vlog(load_some(y + i, n - i)), n - i);
   }
 };
 
-template <class Op, class T> FASTBP_INLINE T row_about(const T* x, int64_t r, T pivot) {
+template <class Op, class T>
+FASTBP_INLINE T row_about(const T* x, int64_t r, T pivot) {
   return row_sum<T>(r, [=](vec<T> acc, int64_t i, int64_t n) __attribute__((always_inline)) {
     return Op::template add<T>(acc, load_some(x + i, n), set1<T>(pivot));
   });
@@ -111,11 +124,13 @@ FASTBP_INLINE void columns_about(const T* x, int64_t r, int64_t stride, int64_t 
 }
 
 // The second results of a split reduction lie behind the first.
-template <class T> FASTBP_INLINE T* second_runs(const ReduceShape& s, Scratch scratch) {
+template <class T>
+FASTBP_INLINE T* second_runs(const ReduceShape& s, Scratch scratch) {
   return static_cast<T*>(scratch.shared) + s.outer * s.runs * s.inner;
 }
 
-template <class Op, class T> void reduce_twice(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class Op, class T>
+void reduce_twice(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   const T* x = static_cast<const T*>(a.p[0]);
   T* y = static_cast<T*>(a.p[1]);
@@ -150,7 +165,8 @@ template <class Op, class T> void reduce_twice(const Args& a, int64_t begin, int
 }
 
 // Second pass of a split reduction over the runs [begin, end); each thread finds the pivots it needs for itself.
-template <class Op, class T> void reduce_about(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class Op, class T>
+void reduce_about(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   const T* x = static_cast<const T*>(a.p[0]);
   T* second = second_runs<T>(s, scratch);
@@ -172,7 +188,8 @@ template <class Op, class T> void reduce_about(const Args& a, int64_t begin, int
   }
 }
 
-template <class Op, class T> void reduce_merge_about(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
+template <class Op, class T>
+void reduce_merge_about(const Args& a, int64_t begin, int64_t end, Scratch scratch) {
   const ReduceShape s(a);
   T pivot[kColumns];
   for_each_block(s, begin, end, [&](int64_t o, int64_t j, int64_t w) {
@@ -193,22 +210,28 @@ inline int64_t reduce_second_units(const Args& a) {
   const ReduceShape s(a);
   return s.split ? s.outer * s.runs : 0;
 }
-template <class Op, class T> constexpr Kernel once_kernel() {
+template <class Op, class T>
+constexpr Kernel once_kernel() {
   return {{{reduce_once<Op, T>, reduce_units}, {reduce_merge<Op, T>, reduce_merge_units}},
-          reduce_work<4>, reduce_shared<sizeof(T)>};
+          reduce_work<4>,
+          reduce_shared<sizeof(T)>};
 }
-template <class Op, class T> constexpr Kernel twice_kernel() {
+template <class Op, class T>
+constexpr Kernel twice_kernel() {
   return {{{reduce_twice<Op, T>, reduce_units},
            {reduce_about<Op, T>, reduce_second_units},
            {reduce_merge_about<Op, T>, reduce_merge_units}},
-          reduce_work<Op::cost>, reduce_shared<2 * sizeof(T)>};
+          reduce_work<Op::cost>,
+          reduce_shared<2 * sizeof(T)>};
 }
-template <class Op, bool kIntegers> constexpr Entry once_entry(const char* name) {
+template <class Op, bool kIntegers>
+constexpr Entry once_entry(const char* name) {
   Entry e{name, Family::kReduce, 0, {once_kernel<Op, float>(), once_kernel<Op, double>()}};
   if constexpr (kIntegers) e.kernel[kInt64] = once_kernel<Op, int64_t>();
   return e;
 }
-template <class Op> constexpr Entry twice_entry(const char* name, int constants) {
+template <class Op>
+constexpr Entry twice_entry(const char* name, int constants) {
   return {name, Family::kReduce, constants, {twice_kernel<Op, float>(), twice_kernel<Op, double>()}};
 }
 

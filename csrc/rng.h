@@ -28,8 +28,9 @@ using WordVec = Wide<lanes<double>>::type;
 
 FASTBP_INLINE WordVec word_vec(uint64_t x) { return x + WordVec{}; }
 
-// Product of the low halves, whatever the high halves hold.
-FASTBP_INLINE WordVec low_product(WordVec a, uint32_t b) { return (a & 0xFFFFFFFFu) * word_vec(b); }
+FASTBP_INLINE WordVec low_product(WordVec a, uint32_t b) {
+  return bits_as<WordVec>(mul_low(bits_as<ivecd>(a), iset1<double>(static_cast<int64_t>(b))));
+}
 
 // The words of blocks [block, block + kBlocks). A counter word is the low half of a 64-bit lane, so that one
 // multiplication gives both halves of a product; two vectors at a time hide its latency.

@@ -337,4 +337,19 @@ FASTBP_INLINE vecf narrow(vecd low, vecd high) {
 }
 #endif
 
+// The unsigned product of the low 32 bits of each 64-bit lane, whatever the high halves hold.
+#if defined(FASTBP_SIMD_SCALAR)
+FASTBP_INLINE int64_t mul_low(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(static_cast<uint32_t>(a)) * static_cast<uint32_t>(b));
+}
+#elif defined(FASTBP_SIMD_AVX2)
+FASTBP_INLINE ivecd mul_low(ivecd a, ivecd b) { return (ivecd)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#elif defined(FASTBP_SIMD_AVX512)
+FASTBP_INLINE ivecd mul_low(ivecd a, ivecd b) { return (ivecd)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#elif defined(FASTBP_SIMD_NEON)
+FASTBP_INLINE ivecd mul_low(ivecd a, ivecd b) {
+  return (ivecd)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+}
+#endif
+
 }  // namespace

@@ -24,17 +24,22 @@ FASTBP_INLINE int64_t rows_together(int64_t cols) {
 
 // The largest value of a row, to be taken from its terms. A NaN may get lost here, but not in the sum of their
 // exponentials; a zero comes out as +0.
-template <class T> FASTBP_INLINE T row_peak(const T* x, int64_t n) { return row_extreme<true, false>(x, n) + T(0); }
+template <class T>
+FASTBP_INLINE T row_peak(const T* x, int64_t n) {
+  return row_extreme<true, false>(x, n) + T(0);
+}
 
 // y[j] = f(j, n) for the columns of a row, n of them at a time.
-template <class T, class F> FASTBP_INLINE void map_row(T* y, int64_t cols, F f) {
+template <class T, class F>
+FASTBP_INLINE void map_row(T* y, int64_t cols, F f) {
   int64_t j = 0;
   for (; j + lanes<T> <= cols; j += lanes<T>) store(y + j, f(j, static_cast<int64_t>(lanes<T>)));
   if (j < cols) store_n(y + j, f(j, cols - j), cols - j);
 }
 
 // Σ e^(x − peak) over a row; the terms themselves go to e when it is wanted.
-template <class T, bool kStore> FASTBP_INLINE T exp_sum(const T* x, int64_t cols, T peak, T* e) {
+template <class T, bool kStore>
+FASTBP_INLINE T exp_sum(const T* x, int64_t cols, T peak, T* e) {
   return row_sum<T>(cols, [=](vec<T> acc, int64_t j, int64_t n) __attribute__((always_inline)) {
     const vec<T> term = vexp(load_some(x + j, n) - set1<T>(peak));
     if constexpr (kStore) store_some(e + j, term, n);
@@ -43,11 +48,13 @@ template <class T, bool kStore> FASTBP_INLINE T exp_sum(const T* x, int64_t cols
 }
 
 // x[i] = f(x[i]) for the numbers of a block, on whole vectors.
-template <class T, class F> FASTBP_INLINE void map_block(T (&x)[kRowBlock], int64_t rows, F f) {
+template <class T, class F>
+FASTBP_INLINE void map_block(T (&x)[kRowBlock], int64_t rows, F f) {
   for (int64_t i = 0; i < rows; i += lanes<T>) store(x + i, f(load(x + i)));
 }
 
-template <class T> void softmax_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void softmax_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t cols = a.n[1], together = rows_together(cols);
   const T* x = static_cast<const T*>(a.p[0]);
   T* y = static_cast<T*>(a.p[1]);
@@ -68,7 +75,8 @@ template <class T> void softmax_forward(const Args& a, int64_t begin, int64_t en
   }
 }
 
-template <class T> void softmax_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void softmax_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t cols = a.n[1];
   for (int64_t at = begin * cols; at < end * cols; at += cols) {
     const T *dy = static_cast<const T*>(a.p[0]) + at, *y = static_cast<const T*>(a.p[1]) + at;
@@ -81,7 +89,8 @@ template <class T> void softmax_backward(const Args& a, int64_t begin, int64_t e
   }
 }
 
-template <class T> void log_softmax_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void log_softmax_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t cols = a.n[1], together = rows_together(cols);
   const T* x = static_cast<const T*>(a.p[0]);
   T peak[kRowBlock], log_sum[kRowBlock] = {};
@@ -103,7 +112,8 @@ template <class T> void log_softmax_forward(const Args& a, int64_t begin, int64_
   }
 }
 
-template <class T> void log_softmax_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
+template <class T>
+void log_softmax_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t cols = a.n[1];
   for (int64_t at = begin * cols; at < end * cols; at += cols) {
     const T *dy = static_cast<const T*>(a.p[0]) + at, *y = static_cast<const T*>(a.p[1]) + at;
@@ -115,17 +125,31 @@ template <class T> void log_softmax_backward(const Args& a, int64_t begin, int64
 }
 
 inline int64_t row_count(const Args& a) { return a.n[0]; }
-template <int Cost> int64_t row_work(const Args& a) { return a.n[0] * a.n[1] * Cost; }
-template <int Cost> constexpr Kernel row_kernel(RangeFn run) { return {{{run, row_count}}, row_work<Cost>}; }
+template <int Cost>
+int64_t row_work(const Args& a) {
+  return a.n[0] * a.n[1] * Cost;
+}
+template <int Cost>
+constexpr Kernel row_kernel(RangeFn run) {
+  return {{{run, row_count}}, row_work<Cost>};
+}
 
 constexpr Entry kSoftmaxEntries[] = {
-    {"softmax_forward", Family::kRows, 0,
+    {"softmax_forward",
+     Family::kRows,
+     0,
      {row_kernel<32>(softmax_forward<float>), row_kernel<64>(softmax_forward<double>)}},
-    {"softmax_backward", Family::kRowsBackward, 0,
+    {"softmax_backward",
+     Family::kRowsBackward,
+     0,
      {row_kernel<8>(softmax_backward<float>), row_kernel<16>(softmax_backward<double>)}},
-    {"log_softmax_forward", Family::kRows, 0,
+    {"log_softmax_forward",
+     Family::kRows,
+     0,
      {row_kernel<32>(log_softmax_forward<float>), row_kernel<64>(log_softmax_forward<double>)}},
-    {"log_softmax_backward", Family::kRowsBackward, 0,
+    {"log_softmax_backward",
+     Family::kRowsBackward,
+     0,
      {row_kernel<32>(log_softmax_backward<float>), row_kernel<64>(log_softmax_backward<double>)}},
 };
 

@@ -22,7 +22,8 @@ constexpr int64_t kColumns = 512;  // columns summed at once: their accumulators
 FASTBP_INLINE int64_t chunks_of(int64_t n) { return (n + kChunk - 1) / kChunk; }
 FASTBP_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-template <class T> FASTBP_INLINE T first_lane(vec<T> x) {
+template <class T>
+FASTBP_INLINE T first_lane(vec<T> x) {
   if constexpr (lanes<T> == 1) return x;
   else return x[0];
 }
@@ -30,7 +31,8 @@ template <class T> FASTBP_INLINE T first_lane(vec<T> x) {
 alignas(64) constexpr int32_t kLaneIndex32[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 alignas(64) constexpr int64_t kLaneIndex64[8] = {0, 1, 2, 3, 4, 5, 6, 7};
 
-template <class T> FASTBP_INLINE ivec<T> lane_index() {
+template <class T>
+FASTBP_INLINE ivec<T> lane_index() {
   ivec<T> index;
   if constexpr (sizeof(T) == 4) __builtin_memcpy(&index, kLaneIndex32, sizeof index);
   else __builtin_memcpy(&index, kLaneIndex64, sizeof index);
@@ -38,18 +40,24 @@ template <class T> FASTBP_INLINE ivec<T> lane_index() {
 }
 
 // True in the lanes 0 … n−1.
-template <class T> FASTBP_INLINE mask<T> first_lanes(int64_t n) { return ilt<T>(lane_index<T>(), iset1<T>(n)); }
+template <class T>
+FASTBP_INLINE mask<T> first_lanes(int64_t n) {
+  return ilt<T>(lane_index<T>(), iset1<T>(n));
+}
 
-template <class T> FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) {
+template <class T>
+FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) {
   return n >= lanes<T> ? load(p) : load_n(p, n);
 }
-template <class T> FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
+template <class T>
+FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
   if (n >= lanes<T>) store(p, x);
   else store_n(p, x, n);
 }
 
 // Lane j of the result is lane j ^ kStep of x: what lies kStep away, without crossing more of the register than needed.
-template <class T, int kStep> FASTBP_INLINE vec<T> swap_lanes(vec<T> x) {
+template <class T, int kStep>
+FASTBP_INLINE vec<T> swap_lanes(vec<T> x) {
   constexpr int s = kStep;
   if constexpr (lanes<T> == 2) {
     return __builtin_shufflevector(x, x, 0 ^ s, 1 ^ s);
@@ -64,7 +72,8 @@ template <class T, int kStep> FASTBP_INLINE vec<T> swap_lanes(vec<T> x) {
 }
 
 // Combines the lanes of x by the tree 8-4-2-1.
-template <class T, class Combine> FASTBP_INLINE T fold_lanes(vec<T> x, Combine combine) {
+template <class T, class Combine>
+FASTBP_INLINE T fold_lanes(vec<T> x, Combine combine) {
   if constexpr (lanes<T> >= 16) x = combine(x, swap_lanes<T, 8>(x));
   if constexpr (lanes<T> >= 8) x = combine(x, swap_lanes<T, 4>(x));
   if constexpr (lanes<T> >= 4) x = combine(x, swap_lanes<T, 2>(x));
@@ -73,7 +82,8 @@ template <class T, class Combine> FASTBP_INLINE T fold_lanes(vec<T> x, Combine c
 }
 
 // The 16 virtual lanes of one run.
-template <class T> struct LaneSum {
+template <class T>
+struct LaneSum {
   static constexpr int kVectors = kSumLanes / lanes<T>;
   vec<T> lane[kVectors] = {};
 
@@ -87,11 +97,13 @@ template <class T> struct LaneSum {
 };
 
 // kSums sums taken in one pass: step(acc, i, n) advances acc[0 … kSums−1] by the terms i … i+n−1, n ≤ lanes.
-template <class T, int kSums> struct Sums {
+template <class T, int kSums>
+struct Sums {
   T total[kSums];
 };
 
-template <class T, int kSums, class Step> FASTBP_INLINE Sums<T, kSums> sum_run(int64_t begin, int64_t end, Step& step) {
+template <class T, int kSums, class Step>
+FASTBP_INLINE Sums<T, kSums> sum_run(int64_t begin, int64_t end, Step& step) {
   constexpr int kVectors = LaneSum<T>::kVectors;
   LaneSum<T> sum[kSums];
   int64_t i = begin;
@@ -140,7 +152,8 @@ __attribute__((noinline)) Sums<T, kSums> sum_level(int level, int64_t index, int
 }
 
 // The last-axis sums over n terms.
-template <class T, int kSums, class Step> FASTBP_INLINE Sums<T, kSums> row_sums(int64_t n, Step step) {
+template <class T, int kSums, class Step>
+FASTBP_INLINE Sums<T, kSums> row_sums(int64_t n, Step step) {
   if (n <= kChunk) return sum_run<T, kSums>(0, n, step);
   int level = 0;
   int64_t count = chunks_of(n);
@@ -154,20 +167,22 @@ template <class T, int kSums, class Step> FASTBP_INLINE Sums<T, kSums> row_sums(
 }
 
 // One sum: step(acc, i, n) returns the accumulator.
-template <class T, class Step> FASTBP_INLINE T row_sum(int64_t n, Step step) {
+template <class T, class Step>
+FASTBP_INLINE T row_sum(int64_t n, Step step) {
   const auto advance = [&](vec<T>(&acc)[1], int64_t i, int64_t k)
                            __attribute__((always_inline)) { acc[0] = step(acc[0], i, k); };
   return row_sums<T, 1>(n, advance).total[0];
 }
 
-template <class T> FASTBP_INLINE T row_sum(const T* x, int64_t n) {
-  return row_sum<T>(n, [=](vec<T> acc, int64_t i, int64_t k) __attribute__((always_inline)) {
-    return acc + load_some(x + i, k);
-  });
+template <class T>
+FASTBP_INLINE T row_sum(const T* x, int64_t n) {
+  return row_sum<T>(
+      n, [=](vec<T> acc, int64_t i, int64_t k) __attribute__((always_inline)) { return acc + load_some(x + i, k); });
 }
 
 // The total of n run results of a last-axis sum, stored in order.
-template <class T> FASTBP_INLINE T merge_runs(const T* run, int64_t n) {
+template <class T>
+FASTBP_INLINE T merge_runs(const T* run, int64_t n) {
   if (n > kChunk) return row_sum(run, n);
   T sum = run[0];
   for (int64_t i = 1; i < n; ++i) sum += run[i];
@@ -218,7 +233,8 @@ FASTBP_INLINE void add_run(const T* total, int64_t run, bool last, int64_t w, T*
 }
 
 // The leading-axis sums of w columns over r rows into y, with a step as above.
-template <class T, class Step> FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
+template <class T, class Step>
+FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
   if (r <= kChunk) return fold_columns<T>(0, 0, r, w, y, step);
   T total[kColumns], super[kColumns];
   for (int64_t first = 0; first < w; first += kColumns) {
@@ -234,7 +250,8 @@ template <class T, class Step> FASTBP_INLINE void column_sums(int64_t r, int64_t
 }
 
 // The same from the totals of the runs: run i of column j at run[i * stride + j].
-template <class T> void merge_column_runs(const T* run, int64_t runs, int64_t stride, int64_t w, T* y) {
+template <class T>
+void merge_column_runs(const T* run, int64_t runs, int64_t stride, int64_t w, T* y) {
   T super[kColumns];
   for (int64_t first = 0; first < w; first += kColumns)
     for (int64_t i = 0; i < runs; ++i)

@@ -66,7 +66,8 @@ def train_linear(epochs: int = 200, lr: float = 0.05, verbose: bool = False) -> 
         losses.append(loss.item())
         if verbose and epoch % 20 == 0:
             print(f"    epoch {epoch:3d}   loss {loss.item():.6f}")
-    return {"weight": model.weight.item(), "bias": model.bias.item(), "losses": losses}
+    weight, bias = (parameter.item() for parameter in model.parameters())
+    return {"weight": weight, "bias": bias, "losses": losses}
 
 
 def main() -> None:

@@ -114,3 +114,16 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     steps = ((0, 1), (5, -3), (-(2**40), 2**20)) if T == np.int64 else ((0.0, 1.0), (0.1, 0.1), (3.0, -1e-3))
     for (start, step), n in itertools.product(steps, (*SIZES, MANY)):
         yield [start, step, Out((n,))]
+
+
+@case("scatter", "shapes")
+def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
+    for (rows, inner), shape in itertools.product(ROWS, ((), (0,), (1,), (2, 3), (61,), (513,))):
+        index = draw.index(rows, *shape)
+        yield [draw.values(T, index.size, inner), index, draw.values(T, rows, inner)]
+
+
+@case("wrap_index", "sizes")
+def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
+    for n in (*SIZES, MANY):
+        yield [draw.index(14, n) - 7, 7, Out((n,))]
