@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.ops import unary
+
 
 def normal(*shape):
     return lambda rng: rng.standard_normal(shape)
@@ -263,4 +265,10 @@ CASES = [
         fixed=1,
     ),
 ]
-BY_NAME = {each.name: each for each in CASES}
+# Element-wise operations that are not named above, on inputs that suit nearly all: a new one has its case here at once.
+DERIVED = [
+    case(name, lambda f, x, name=name: getattr(f, name)(x), positive(3, 5))
+    for name in unary.__all__
+    if not any(each.name.startswith(name) for each in CASES)
+]
+BY_NAME = {each.name: each for each in [*CASES, *DERIVED]}

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from op_cases import BY_NAME, CASES
+from op_cases import BY_NAME, CASES, DERIVED
 
 import fastbp
+from fastbp.ops import unary
 from fastbp.nn import functional as F
 
 NAN, INF = math.nan, math.inf
@@ -52,11 +53,21 @@ def test_values_and_gradients_are_those_of_pytorch(case, dtype):
         np.testing.assert_allclose(actual, expected, **TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("case", CASES, ids=each)
+@pytest.mark.parametrize("case", [*CASES, *DERIVED], ids=each)
 def test_rule_passes_the_gradient_check(case):
     tensors = case.tensors(fastbp)
     differentiated, targets = (tensors[: len(tensors) - case.fixed], tensors[len(tensors) - case.fixed :])
     assert fastbp.gradcheck(lambda *inputs: case.function(fastbp, *inputs, *targets), tuple(differentiated))
+
+
+@pytest.mark.parametrize("case", [case for case in BY_NAME.values() if case.name in unary.__all__], ids=each)
+def test_recorded_derivative_is_that_of_the_kernel(case):
+    gradients = []
+    for create_graph in (False, True):
+        (x,) = case.tensors(fastbp)
+        case.function(fastbp, x).sum().backward(create_graph=create_graph)
+        gradients.append(x.grad.detach().numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=each)
@@ -315,4 +326,4 @@ def test_every_differentiable_operation_has_a_case():
 
 
 def test_every_case_has_its_own_name():
-    assert len(BY_NAME) == len(CASES)
+    assert len(BY_NAME) == len(CASES) + len(DERIVED)
