@@ -27,8 +27,18 @@ def test_product(benchmark: Any, kind: str, shape: tuple[int, int, int], dtype: 
     v = buffers
     run, got, want, terms = {
         "forward": (lambda: native.linear_forward(v["x"], v["w"], v["b"], None, 0.0, None, v["y"]), y, x @ w.T + b, k),
-        "backward_input": (lambda: native.linear_backward_input(v["dy"], v["w"], None, 0.0, None, v["dx"]), dx, dy @ w, n),
-        "backward_weight": (lambda: native.linear_backward_weight(v["dy"], v["x"], False, v["dw"], v["db"]), dw, dy.T @ x, m),
+        "backward_input": (
+            lambda: native.linear_backward_input(v["dy"], v["w"], None, 0.0, None, v["dx"]),
+            dx,
+            dy @ w,
+            n,
+        ),
+        "backward_weight": (
+            lambda: native.linear_backward_weight(v["dy"], v["x"], False, v["dw"], v["db"]),
+            dw,
+            dy.T @ x,
+            m,
+        ),
     }[kind]
     run()
     np.testing.assert_allclose(got, want, rtol=0, atol=64 * np.finfo(dtype).eps * np.sqrt(terms) * 8)
@@ -36,7 +46,8 @@ def test_product(benchmark: Any, kind: str, shape: tuple[int, int, int], dtype: 
     peak = fma_peak(dtype)
     medians = alternate({"kernel": run, "peak": peak})
     reached = 2 * m * n * k / medians["kernel"]
-    benchmark.extra_info["fraction of the FMA peak"] = reached / (peak() / medians["peak"])
+    fraction = reached / (peak() / medians["peak"])
+    benchmark.extra_info["fraction of the FMA peak"] = fraction
     benchmark.extra_info["GFLOP/s"] = reached / 1e9
     benchmark.pedantic(run, rounds=20, warmup_rounds=2)
-    print(f"\n{kind} {m}x{k}x{n} {dtype}: {reached / 1e9:.1f} GFLOP/s, {benchmark.extra_info['fraction of the FMA peak']:.3f} of the peak")
+    print(f"\n{kind} {m}x{k}x{n} {dtype}: {reached / 1e9:.1f} GFLOP/s, {fraction:.3f} of the peak")

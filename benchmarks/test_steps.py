@@ -23,7 +23,9 @@ def test_step(benchmark: Any, workload: Workload) -> None:
             losses.append([step().item() for _ in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
-    steps = {name: make(workload) for name, make in ENGINES.items() if name == "fastbp" or importlib.util.find_spec(name)}
+    steps = {
+        name: make(workload) for name, make in ENGINES.items() if name == "fastbp" or importlib.util.find_spec(name)
+    }
     peak = fma_peak()
     medians = alternate({**steps, "peak": peak})
     fraction = workload.operations / medians["fastbp"] / (peak() / medians["peak"])

@@ -1,13 +1,13 @@
 """fastbp: a backpropagation engine with compiled kernels, under PyTorch's names.
 
-    import fastbp
-    from fastbp import nn
+import fastbp
+from fastbp import nn
 
-    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
-    optimizer = fastbp.optim.Adam(model.parameters(), lr=1e-3)
-    loss = nn.functional.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
+model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+optimizer = fastbp.optim.Adam(model.parameters(), lr=1e-3)
+loss = nn.functional.cross_entropy(model(x), y)
+loss.backward()
+optimizer.step()
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fastbp import autograd as _tape
 from fastbp import ops as _ops
 from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from fastbp.dtypes import DType, bool, float32, float64, int64
+from fastbp.function import Function
 from fastbp.gradcheck import GradcheckError, gradcheck
 from fastbp.kernels import backend
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
-from fastbp.function import Function
 from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
@@ -48,7 +48,23 @@ def __dir__() -> list[str]:
 
 __all__ = [
     *_ops.__all__,
-    "DType", "Function", "GradcheckError", "Tensor", "__version__", "backend", "bool", "enable_grad", "float32", "float64",
-    "get_num_threads", "gradcheck", "info", "int64", "is_grad_enabled", "no_grad", "set_grad_enabled", "set_num_threads",
+    "DType",
+    "Function",
+    "GradcheckError",
+    "Tensor",
+    "__version__",
+    "backend",
+    "bool",
+    "enable_grad",
+    "float32",
+    "float64",
+    "get_num_threads",
+    "gradcheck",
+    "info",
+    "int64",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+    "set_num_threads",
     "tensor",
-]  # fmt: skip
+]

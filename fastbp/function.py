@@ -64,7 +64,9 @@ class Function:
             result = cls.forward(ctx, *inputs)
         finally:
             mode.enabled = True
-        ctx.edges = tuple([((x, 0) if x._node is None else (x._node, x._index)) if n else None for x, n in zip(inputs, needs)])
+        ctx.edges = tuple(
+            [((x, 0) if x._node is None else (x._node, x._index)) if n else None for x, n in zip(inputs, needs)]
+        )
         return ctx._record(inputs, result)
 
     def _record(self, inputs: tuple[Any, ...], result: Any) -> Any:
@@ -76,7 +78,11 @@ class Function:
         self.retained: dict[int, Any] = {}
         self.made = tuple([(y.buffer.shape, y.dtype) if isinstance(y, Tensor) else None for y in results])
         for i, y in enumerate(results):
-            if not isinstance(y, Tensor) or not y.dtype.is_floating_point or any(y is t for t in self._without_gradient):
+            if (
+                not isinstance(y, Tensor)
+                or not y.dtype.is_floating_point
+                or any(y is t for t in self._without_gradient)
+            ):
                 continue
             if y._node is not None or any(y is x for x in inputs):
                 y = results[i] = Tensor(y.buffer)
@@ -126,17 +132,23 @@ class Function:
         if type(results) is not tuple:
             results = (results,)
         if len(results) != len(self.edges):
-            raise RuntimeError(f"[{type(self).__name__}] expected {len(self.edges)} gradients from backward, got {len(results)}")
+            raise RuntimeError(
+                f"[{type(self).__name__}] expected {len(self.edges)} gradients from backward, got {len(results)}"
+            )
         for edge, gradient in zip(self.edges, results):
             if edge is not None and gradient is not None:
                 target, index = edge
-                shape = target.shape if target.edges == () and isinstance(target, Tensor) else target.made[index][0]
+                shape = target.shape if isinstance(target, Tensor) else target.made[index][0]
                 if gradient.buffer.shape != shape:
-                    raise RuntimeError(f"[{type(self).__name__}] expected a gradient of shape {shape} from backward, got {gradient.shape}")
+                    op = type(self).__name__
+                    raise RuntimeError(f"[{op}] expected backward to give shape {shape}, got {gradient.shape}")
         if self.fresh:
             return results
         # What was passed on may be somebody else's too: a leaf, which keeps it, gets a copy.
-        return [g.clone() if e is not None and g is not None and isinstance(e[0], Tensor) else g for e, g in zip(self.edges, results)]
+        return [
+            g.clone() if e is not None and g is not None and isinstance(e[0], Tensor) else g
+            for e, g in zip(self.edges, results)
+        ]
 
     def _retain(self, gradients: list[Any]) -> None:
         for i, reference in self.retained.items():

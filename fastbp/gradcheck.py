@@ -77,7 +77,9 @@ def gradcheck(
         if not abs(numerical - analytical) <= atol + rtol * abs(numerical):
             if not raise_exception:
                 return False
-            raise GradcheckError(f"[gradcheck] expected a slope of {numerical:.9g} along {name}, got {analytical:.9g} from backward")
+            raise GradcheckError(
+                f"[gradcheck] expected a slope of {numerical:.9g} along {name}, got {analytical:.9g} from backward"
+            )
     return True
 
 

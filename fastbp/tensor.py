@@ -146,7 +146,9 @@ class Tensor:
 
     def __repr__(self) -> str:
         text = np.array2string(self._array(), separator=", ", threshold=1000, prefix="tensor(")
-        extra = f", dtype={self.dtype}" if self.dtype.name in ("float64", "int64", "bool") and self._says_dtype() else ""
+        extra = (
+            f", dtype={self.dtype}" if self.dtype.name in ("float64", "int64", "bool") and self._says_dtype() else ""
+        )
         if self._node is not None:
             extra += f", grad_fn=<{type(self._node).__name__}>"
         elif self._requires_grad:
@@ -194,7 +196,9 @@ class Tensor:
     @data.setter
     def data(self, other: Tensor) -> None:
         if not isinstance(other, Tensor) or other.dtype is not self.dtype:
-            raise TypeError(f"[data] expected a tensor of dtype {self.dtype}, got {getattr(other, 'dtype', type(other).__name__)}")
+            raise TypeError(
+                f"[data] expected a tensor of dtype {self.dtype}, got {getattr(other, 'dtype', type(other).__name__)}"
+            )
         self.buffer = other.buffer
 
     def detach(self) -> Tensor:
@@ -228,7 +232,9 @@ class Tensor:
         elif self._node is None:
             gradient = gradient.clone()
         target: Any = self if self._node is None else self._node
-        autograd.backward([(target, self._index, gradient)], create_graph if retain_graph is None else retain_graph, create_graph)
+        autograd.backward(
+            [(target, self._index, gradient)], create_graph if retain_graph is None else retain_graph, create_graph
+        )
 
     def run(self, gradients: list[Any]) -> tuple[Any, ...]:
         """The end of the tape: adds what arrived to `grad`."""
@@ -374,7 +380,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"[from_numpy] expected a NumPy array, got {type(array).__name__}")
     if array.dtype.name not in SHARED_TYPES:
-        raise TypeError(f"[from_numpy] expected dtype {', '.join(SHARED_TYPES)}, got {array.dtype}; use fastbp.tensor, which copies")
+        raise TypeError(
+            f"[from_numpy] expected dtype {', '.join(SHARED_TYPES)}, got {array.dtype}; use fastbp.tensor, which copies"
+        )
     return Tensor(from_array(array))
 
 
@@ -382,7 +390,9 @@ def _array_of(data: Any) -> np.ndarray:
     try:
         array = np.array(data)
     except (ValueError, TypeError) as e:
-        raise ValueError(f"[tensor] expected numbers in sequences of equal lengths, got {type(data).__name__}: {e}") from None
+        raise ValueError(
+            f"[tensor] expected numbers in sequences of equal lengths, got {type(data).__name__}: {e}"
+        ) from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"[tensor] expected numbers, got {type(data).__name__} of {array.dtype}")
     return array

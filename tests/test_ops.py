@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from op_cases import BY_NAME, CASES, DERIVED
 
 import fastbp
-from fastbp.ops import unary
 from fastbp.nn import functional as F
+from fastbp.ops import unary
 
 NAN, INF = math.nan, math.inf
 

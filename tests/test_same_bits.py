@@ -25,7 +25,9 @@ def trained_weights() -> bytes:
     """Three epochs on the embedded digits, with what the contract covers: products, losses, dropout, Adam, clipping."""
     fastbp.manual_seed(5)
     x, y = data.load_digits("train")
-    model = nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Dropout(0.1), nn.Linear(48, 32), nn.Tanh(), nn.Linear(32, 10))
+    model = nn.Sequential(
+        nn.Linear(64, 48), nn.GELU(), nn.Dropout(0.1), nn.Linear(48, 32), nn.Tanh(), nn.Linear(32, 10)
+    )
     optimizer = fastbp.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(3):
         for xs, ys in data.Batches(x, y, batch_size=96, shuffle=True, seed=1):

@@ -1,7 +1,7 @@
 """Backends: modules that export the same kernels under the same names and signatures.
 
-`of(tensor)` is the backend that works on a tensor's memory; calling a kernel is attribute access on it. Host tensors use
-`native`, or `reference` (NumPy, the specification) under `with backend("reference")`.
+`of(tensor)` is the backend that works on a tensor's memory; calling a kernel is attribute access on it. Host tensors
+use `native`, or `reference` (NumPy, the specification) under `with backend("reference")`.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def allowed(name: str, output: str, arguments: dict[str, Any], expected: np.ndar
     return finite + 8 * float(np.finfo(expected.dtype).smallest_subnormal)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parameters_of(rule: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(rule).parameters)
 

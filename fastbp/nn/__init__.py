@@ -12,7 +12,7 @@ from fastbp.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss,
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Parameter
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",

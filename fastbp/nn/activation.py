@@ -70,7 +70,7 @@ def derive(op: Callable[..., Tensor]) -> type[Activation]:
 OPERATIONS: list[Callable[..., Tensor]] = [getattr(ops, name) for name in [*ELEMENTWISE, "softmax", "log_softmax"]]
 _CLASSES = {cls.__name__: cls for cls in map(derive, OPERATIONS)}
 globals().update(_CLASSES)
-__all__ = ["Activation", *_CLASSES]  # noqa: PLE0604
+__all__ = ["Activation", *_CLASSES]
 
 if TYPE_CHECKING:  # the derived names, for type checkers
 

@@ -20,7 +20,7 @@ from fastbp.tensor import Tensor
 
 globals().update({op.__name__: op for op in OPERATIONS})
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",

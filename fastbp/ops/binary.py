@@ -8,9 +8,9 @@ from typing import Any
 
 from fastbp import dtypes
 from fastbp.dtypes import DType, float32, int64, promote
+from fastbp.function import Function
 from fastbp.ops.common import NUMBERS, as_operand, backend_of, broadcast_shape, like, new, sum_to
 from fastbp.ops.unary import sqrt, square
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [
@@ -320,7 +320,9 @@ def _floats(a: Any, b: Any, op: str) -> tuple[Any, Any]:
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """a where the condition holds, else b, with broadcasting. TypeError when the condition is not a bool tensor."""
     if not isinstance(condition, Tensor) or condition.dtype is not dtypes.bool:
-        raise TypeError(f"[where] expected condition as a bool tensor, got {getattr(condition, 'dtype', type(condition).__name__)}")
+        raise TypeError(
+            f"[where] expected condition as a bool tensor, got {getattr(condition, 'dtype', type(condition).__name__)}"
+        )
     if isinstance(a, NUMBERS) and isinstance(b, NUMBERS):
         a = Tensor(new((), _number_dtype(a * 1 + b * 1)).buffer).fill_(a)
     return Where.apply(condition, *_meet(a, b, "where"))

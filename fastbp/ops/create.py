@@ -58,7 +58,9 @@ def ones(*shape: Any, dtype: Any = None, requires_grad: builtins.bool = False) -
 def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: builtins.bool = False) -> Tensor:
     """A tensor with every element equal to fill_value, whose type it takes unless dtype is given."""
     if dtype is None:
-        dtype = dtypes.bool if isinstance(fill_value, builtins.bool) else int64 if isinstance(fill_value, int) else float32
+        dtype = (
+            dtypes.bool if isinstance(fill_value, builtins.bool) else int64 if isinstance(fill_value, int) else float32
+        )
     return _finish(filled(sizes_from("full", (shape,)), fill_value, as_dtype(dtype)), requires_grad)
 
 
@@ -129,6 +131,6 @@ def from_dlpack(data: Any) -> Tensor:
     """A tensor that shares the memory of any object with __dlpack__ on the host."""
     if not hasattr(data, "__dlpack__"):
         raise TypeError(f"[from_dlpack] expected an object with __dlpack__, got {type(data).__name__}")
-    if tuple(data.__dlpack_device__())[0] != 1:
+    if next(iter(data.__dlpack_device__())) != 1:
         raise ValueError(f"[from_dlpack] expected memory on the host, got device {data.__dlpack_device__()}")
     return Tensor(buffer_from_dlpack(data))

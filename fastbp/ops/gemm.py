@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from fastbp.autograd import mode
+from fastbp.function import Function
 from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
 from fastbp.ops.shape import expand, reshape, transpose
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [

@@ -15,10 +15,10 @@ import numpy as np
 from fastbp import dtypes
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
+from fastbp.function import Function
 from fastbp.ops.binary import where
 from fastbp.ops.common import as_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous, filled, tensor
 
 __all__ = [
@@ -129,7 +129,10 @@ def _parse(x: Tensor, index: Any, op: str) -> tuple[Spec, list[Any], dict[int, T
     """
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_index_tensor(i, op) if _is_array(i) else i for i in items]
-    consumed = sum(i.ndim if isinstance(i, Tensor) and i.dtype is dtypes.bool else i is not None and i is not Ellipsis for i in items)
+    consumed = sum(
+        i.ndim if isinstance(i, Tensor) and i.dtype is dtypes.bool else i is not None and i is not Ellipsis
+        for i in items
+    )
     if sum(i is Ellipsis for i in items) > 1:
         raise IndexError(f"[{op}] expected at most one Ellipsis")
     if consumed > x.ndim:
@@ -168,7 +171,9 @@ def _parse(x: Tensor, index: Any, op: str) -> tuple[Spec, list[Any], dict[int, T
 
 def _position(item: Any, size: int, dim: int, op: str) -> int:
     if isinstance(item, builtins.bool) or not hasattr(item, "__index__"):
-        raise IndexError(f"[{op}] expected integers, slices, None, Ellipsis, integer arrays or masks, got {type(item).__name__}")
+        raise IndexError(
+            f"[{op}] expected integers, slices, None, Ellipsis, integer arrays or masks, got {type(item).__name__}"
+        )
     i = item.__index__()
     if not -size <= i < size:
         raise IndexError(f"[{op}] expected an index from {-size} to {size - 1} for dimension {dim}, got {i}")
@@ -240,7 +245,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     value = as_operand(value, "setitem")
     _refuse_recorded(x, "setitem", value)
     k = backend_of(x)
-    if isinstance(index, Tensor) and index.dtype is dtypes.bool and index.shape == x.shape[: index.ndim] and not isinstance(value, Tensor):
+    if (
+        isinstance(index, Tensor)
+        and index.dtype is dtypes.bool
+        and index.shape == x.shape[: index.ndim]
+        and not isinstance(value, Tensor)
+    ):
         mask = reshape(index, (*index.shape, *[1] * (x.ndim - index.ndim)))
         k.copy(contiguous(where(mask, value, x.detach())), x.buffer)
         return

@@ -93,7 +93,9 @@ def augmented(in_place: Callable[..., Tensor], operation: Callable[..., Tensor])
     def op(x: Tensor, y: Any) -> Tensor:
         if mode.enabled and (x.requires_grad or (isinstance(y, Tensor) and y.requires_grad)):
             if x.requires_grad and x.is_leaf:
-                raise RuntimeError(f"[{in_place.__name__}] expected no leaf that requires grad; change it under no_grad()")
+                raise RuntimeError(
+                    f"[{in_place.__name__}] expected no leaf that requires grad; change it under no_grad()"
+                )
             return operation(x, y)
         return in_place(x, y)
 

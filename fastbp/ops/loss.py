@@ -18,6 +18,7 @@ from typing import Any
 
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
+from fastbp.function import Function
 from fastbp.ops.binary import eq, ne, where
 from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
 from fastbp.ops.reduce import sum as sum_of
@@ -25,7 +26,6 @@ from fastbp.ops.shape import expand, movedim, reshape
 from fastbp.ops.softmax import log_softmax, softmax
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import clamp, log, sigmoid, softplus_unit, square, step
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous, filled
 
 __all__ = [
@@ -64,7 +64,9 @@ class RowLoss(Function):
         dx = new(x.shape, x.dtype) if ctx.needs_input_grad and ctx.needs_input_grad[0] else None
         kernel = getattr(k, call.kernel)
         gradient = None if dx is None else dx.buffer
-        kernel(contiguous(x), contiguous(target), *call.before, denominator.buffer, *call.after, losses.buffer, gradient)
+        kernel(
+            contiguous(x), contiguous(target), *call.before, denominator.buffer, *call.after, losses.buffer, gradient
+        )
         ctx.call = call
         ctx.save_for_backward(x, target, denominator, dx)
         if not call.reduce:
@@ -141,7 +143,7 @@ def _element_loss(
         if broadcast_shape(op, pos_weight.shape, shape) != shape:
             raise ValueError(f"[{op}] expected pos_weight that broadcasts to {shape}, got {pos_weight.shape}")
         pos_weight = expand(pos_weight, shape)
-    if target.requires_grad or pos_weight is not None and (cols == 1 or len(shape) < 2):
+    if target.requires_grad or (pos_weight is not None and (cols == 1 or len(shape) < 2)):
         # Rare enough to be composed: gradients of the target, positive weights that vary along the rows.
         losses = value(x, target) if pos_weight is None else value(x, target, pos_weight)
         if s is not None:
@@ -166,7 +168,14 @@ def _element_loss(
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean", sample_weight: Tensor | None = None) -> Tensor:
     """Squared error l = (x − t)²."""
     return _element_loss(
-        "mse_loss", "mse_forward", input, target, reduction, sample_weight, lambda x, t: square(x - t), lambda x, t: 2 * (x - t)
+        "mse_loss",
+        "mse_forward",
+        input,
+        target,
+        reduction,
+        sample_weight,
+        lambda x, t: square(x - t),
+        lambda x, t: 2 * (x - t),
     )
 
 
@@ -296,7 +305,13 @@ def cross_entropy(
         return (softmax(x) * sum_of(mass, 1, keepdim=True) - mass) * _column(s)
 
     if probabilities:
-        call = Call("cross_entropy_probabilities_forward", (_buffer(w), _buffer(s)), (label_smoothing,), reduction != "none", slope)
+        call = Call(
+            "cross_entropy_probabilities_forward",
+            (_buffer(w), _buffer(s)),
+            (label_smoothing,),
+            reduction != "none",
+            slope,
+        )
     else:
         after = (ignore_index, float(label_smoothing))
         call = Call("cross_entropy_forward", (_buffer(w), _buffer(s)), after, reduction != "none", slope)

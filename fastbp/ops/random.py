@@ -73,7 +73,6 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
-
 def _floating(op: str, dtype: Any) -> DType:
     kind = float32 if dtype is None else as_dtype(dtype)
     if not kind.is_floating_point:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from fastbp import dtypes
 from fastbp.dtypes import DType, as_dtype, int64
+from fastbp.function import Function
 from fastbp.ops.binary import eq, where
 from fastbp.ops.common import as_tensor_operand, backend_of, floating, many_dims, new, one_dim
 from fastbp.ops.shape import expand, reshape
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import exp, sqrt, square
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastbp.dtypes import DType, as_dtype
-from fastbp.ops.common import as_tensor_operand, backend_of, like, many_dims, new, one_dim, shape_from
 from fastbp.function import Function
+from fastbp.ops.common import as_tensor_operand, backend_of, like, many_dims, new, one_dim, shape_from
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [
@@ -82,7 +82,6 @@ class Restride(Function):
 
 
 class Clone(Function):
-
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = like(x)

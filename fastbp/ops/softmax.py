@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from fastbp.autograd import mode
+from fastbp.function import Function
 from fastbp.ops.common import backend_of, floating, like, one_dim
 from fastbp.ops.shape import movedim
 from fastbp.ops.unary import exp
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [

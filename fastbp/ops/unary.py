@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fastbp.autograd import mode
+from fastbp.function import Function
 from fastbp.kernels import reference
 from fastbp.ops.common import backend_of, floating, like
-from fastbp.function import Function
 from fastbp.tensor import Tensor, contiguous
 
 # Operations of a tensor alone, by name: what Tensor methods and nn's activation classes are derived from.
@@ -80,9 +80,7 @@ sigmoid = unary("sigmoid", "y = 1/(1 + e⁻ˣ)", lambda y: y * (1 - y))
 relu = unary("relu", "y = max(x, 0); the derivative at 0 is 0", lambda y: step(y, 0, 1))
 silu = unary("silu", "y = x·σ(x)", lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))))
 softplus_unit = unary("softplus", "y = ln(1 + eˣ)", lambda y: -expm1(-y))
-mish = unary(
-    "mish", "y = x·tanh(ln(1 + eˣ))", lambda x: (t := tanh(softplus_unit(x))) + x * (1 - t * t) * sigmoid(x)
-)
+mish = unary("mish", "y = x·tanh(ln(1 + eˣ))", lambda x: (t := tanh(softplus_unit(x))) + x * (1 - t * t) * sigmoid(x))
 _neg = unary("neg", "y = −x", lambda x: -1.0)
 _square = unary("square", "y = x²", lambda x: 2 * x)
 _abs = unary("abs", "y = |x|; the derivative at 0 is 0", lambda x: step(x, 0, 1) - step(-x, 0, 1))
@@ -154,6 +152,7 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     if beta <= 0:
         raise ValueError(f"[softplus] expected beta > 0, got {beta}")
     return softplus_unit(x) if beta == 1 else softplus_unit(x * beta) / beta
+
 
 # What the package exports: every operation made above, under its public name.
 __all__ = [name for name in UNARY if name in globals()]

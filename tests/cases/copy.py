@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from cases.table import MANY, SIZES, Draw, Out, case, special
 
 ALL = ("float32", "float64", "int64", "bool")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cases.table import MANY, SIZES, Draw, Out, case, special
 
+from cases.table import MANY, SIZES, Draw, Out, case, special
 from fastbp.kernels import reference
 
 # ---------------------------------------------------------------- unary

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from cases.table import Draw, Out, case, special
 
 # (m, k, n): ones, empties, around tiles and chunks, enough rows or columns for several threads.

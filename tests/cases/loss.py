@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from cases.softmax import SHAPES, hard_rows
 from cases.table import MANY, SIZES, Draw, Out, case
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
 from cases.table import MANY, SIZES, Draw, Out, case, special
 
 LISTS = ([(3, 5), (0,), (17,), (1,), (513,), (2, 2, 2), ()], [(MANY,)], [(1,)] * 40, [(64, 33), (33,)], [(0,)], [])

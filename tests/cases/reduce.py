@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cases.table import MANY, SIZES, Draw, Out, case, special
 
+from cases.table import MANY, SIZES, Draw, Out, case, special
 from fastbp.kernels import reference
 
 # Kernels with the by-value constants to try, whether r = 0 has a value, and the type of y (None: that of x).

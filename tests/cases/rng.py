@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
 from cases.table import MANY, SIZES, Draw, Out, case
 
 STATES = tuple(np.array(s) for s in ((0, 0), (123456789012345, 7), (-1, 2**40 + 3), (-(2**63), -1)))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from cases.table import MANY, Draw, Out, case
 
+from cases.table import MANY, Draw, Out, case
 from fastbp.kernels import reference
 
 SHAPES = (
