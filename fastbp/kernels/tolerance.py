@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.kernels import facts
 from fastbp.kernels.reference import elementwise
 
 CHUNK = 512  # terms in one chain
@@ -162,6 +163,19 @@ def _(dy: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     return 4 * eps * np.maximum(np.abs(dy), np.abs(expected))
 
 
+# Operations whose every result is rounded once, as the reference's is, or not at all; by their kernels.
+EXACT = {
+    "neg_forward", "neg_backward", "sqrt_forward", "sqrt_backward", "square_forward", "abs_forward", "abs_backward",
+    "clamp_forward", "clamp_backward", "relu_forward", "relu_backward", "leaky_relu_forward", "leaky_relu_backward",
+    "reciprocal_forward", "exp_backward", "log_backward",
+}  # fmt: skip
+
+
+def few_roundings(expected: np.ndarray) -> np.ndarray:
+    """For an element-wise operation without a bound of its own: as the gated activations."""
+    return 4.5 * ulp(expected, expected.dtype)
+
+
 @rule("square_backward")
 def _() -> float:
     return 0.0  # exact, but that dy·x may be rounded below the normal numbers before it is doubled
@@ -170,6 +184,11 @@ def _() -> float:
 @rule("erf_backward")
 def _(s: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     return (4 + s * s) * eps * np.abs(expected)  # rounding s² by u changes e^−s² by s²·u
+
+
+for _name, _kernel in facts.kernels(elementwise).items():
+    if _kernel.facts.saved and _name not in EXACT:  # type: ignore[attr-defined]
+        RULES.setdefault(_name, few_roundings)
 
 
 @rule("pow")
