@@ -141,7 +141,7 @@ Buffer from_array(nb::handle array) {
   return foreign(py->buf, static_cast<DType>(dtype), shape, strides, readonly, std::move(owner));
 }
 
-Buffer from_dlpack(nb::ndarray<nb::ro, nb::device::cpu> array) {
+template <class Array> Buffer from_ndarray(const Array& array, bool readonly) {
   const char* op = "from_dlpack";
   const auto type = array.dtype();
   int dtype = -1;
@@ -156,8 +156,16 @@ Buffer from_dlpack(nb::ndarray<nb::ro, nb::device::cpu> array) {
     shape.values[d] = static_cast<int64_t>(array.shape(d));
     strides.values[d] = array.stride(d);
   }
-  auto owner = std::make_shared<nb::ndarray<nb::ro, nb::device::cpu>>(array);
-  return foreign(const_cast<void*>(array.data()), static_cast<DType>(dtype), shape, strides, false, std::move(owner));
+  return foreign(const_cast<void*>(static_cast<const void*>(array.data())), static_cast<DType>(dtype), shape, strides,
+                 readonly, std::make_shared<Array>(array));
+}
+
+Buffer from_dlpack(nb::handle object) {
+  nb::ndarray<nb::device::cpu> writable;
+  if (nb::try_cast(object, writable)) return from_ndarray(writable, false);
+  nb::ndarray<nb::ro, nb::device::cpu> readonly;
+  if (nb::try_cast(object, readonly)) return from_ndarray(readonly, true);
+  fail_type("from_dlpack", "expected an object whose __dlpack__ gives memory on the host");
 }
 
 // ---------------------------------------------------------------- to other libraries

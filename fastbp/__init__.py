@@ -15,6 +15,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+try:
+    import fastbp._native  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "fastbp's compiled extension is missing: install with `pip install .`, and leave the source folder to use it"
+    ) from error
+
 from fastbp import autograd as _tape
 from fastbp import ops as _ops
 from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled

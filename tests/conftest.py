@@ -1,6 +1,15 @@
 """Settings for all tests, made before NumPy and the extension load the libraries that read them."""
 
 import os
+import sys
+from pathlib import Path
+
+# The package that is tested is the installed one, unless the extension was built into the source tree: without it the
+# tree must not hide the installed package, here or in the processes that tests start.
+ROOT = Path(__file__).resolve().parent.parent
+if not list((ROOT / "fastbp").glob("_native*.so")):
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    os.chdir(ROOT / "tests")
 
 # Threads that wait give their core away: with more threads than free cores a spinning one holds up those it waits for.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -104,3 +104,13 @@ def test_pickle_and_deepcopy(duplicate, requires_grad):
         t.zero_()
     assert twin.tolist() == [[1, 2], [3, 4]]
     assert duplicate(fastbp.arange(6).reshape(2, 3).T).tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_read_only_memory_stays_read_only():
+    array = np.ones(3)
+    array.flags.writeable = False
+    for share in (fastbp.from_numpy, fastbp.from_dlpack, fastbp.as_tensor):
+        t = share(array)
+        with fastbp.backend("native"), pytest.raises(ValueError, match="writable"):
+            t.fill_(2.0)
+    np.testing.assert_array_equal(array, 1.0)
