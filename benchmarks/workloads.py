@@ -1,7 +1,7 @@
 """Training steps of dense networks, the same for every engine: what the benchmarks run side by side.
 
 A workload is widths, activation, loss, optimizer and batch. An engine makes a step from it: a function without
-arguments that runs forward, loss, backward and update on fixed data and leaves the loss to be read by the returned reader.
+arguments that runs forward, loss, backward and update on fixed data, and returns the loss.
 """
 
 from __future__ import annotations

@@ -26,10 +26,13 @@ struct ActivationConstants<float> {
   // (tanh(x)/x − 1)/x² in x², |x| ≤ 0.5625; relative error of tanh 2^-29.4
   static constexpr float kTanh[] = {-0x1.555548p-2f, 0x1.110c5ep-3f, -0x1.b905c4p-5f, 0x1.5811f6p-6f, -0x1.9454eap-8f};
   static constexpr float kTanhOne = 9.5;  // tanh is 1 from here on
+  // (log(1 + e) − e)/e², 0 ≤ e ≤ 1; relative error of log(1 + e) 2^-27.5
+  static constexpr float kLog1p[] = {-0x1.ffffd2p-2f, 0x1.554ddp-2f,   -0x1.ff23e6p-3f, 0x1.934b54p-3f, -0x1.3a435ep-3f,
+                                     0x1.b4ae08p-4f,  -0x1.d6b08cp-5f, 0x1.4917cep-6f,  -0x1.af49cep-9f};
   // erf(x)/x − 1 in x², |x| ≤ 0.90625; relative error of erf 2^-30.1
   static constexpr float kErf[] = {0x1.06eba8p-3f, -0x1.81274p-2f,   0x1.ce2d62p-4f, -0x1.b800b8p-6f,
                                    0x1.54440ep-8f, -0x1.a5be16p-11f, 0x1.4e1cecp-14f};
-  static constexpr float kErfOne = 4;
+  static constexpr float kErfOne = 4, kErfGradEnd = 11;
   // e^(t²/2)·Φ(−t) = D/(1 + t·(c·D + N)) on 0 ≤ t ≤ 14.5 with polynomials D, N in t, all coefficients positive. The
   // form forgives most roundings: for small t those of D·c and N, for large t that of D, which cancels. The rounding of
   // the coefficients was searched at random; relative error 2^-26.7.
@@ -40,7 +43,8 @@ struct ActivationConstants<float> {
   // √(8/π) and √(8/π)·0.044715
   static constexpr float kGeluTanh[2] = {0x1.988454p+0f, 0x1.2444f2p-4f};
   static constexpr float kGeluTanhLow[2] = {-0x1.857936p-25f, 0x1.49b16ap-29f};
-  static constexpr float kGeluTanhEnd = 12;  // outside ±12 the sigmoid in gelu_tanh is 0 or 1
+  static constexpr float kMishOne = 20;         // tanh(softplus) is 1 from here on
+  static constexpr float kGeluTanhEnd = 10.7f;  // where u, below, is just inside kSigmoidEnd's reach and σ(−u) is 0
 };
 template <>
 struct ActivationConstants<double> {
@@ -55,7 +59,7 @@ struct ActivationConstants<double> {
                                     -0x1.b82ce31352c54p-6,  0x1.565bcd2b7b27fp-8,   -0x1.c02db8d7c6ddep-11,
                                     0x1.f9a3a5d7d053fp-14,  -0x1.f4da774d28206p-17, 0x1.ba36d8d31c766p-20,
                                     -0x1.6110270370fcdp-23, 0x1.ff4055549d316p-27,  -0x1.1b0e774e4490cp-30};
-  static constexpr double kErfOne = 6;
+  static constexpr double kErfOne = 6, kErfGradEnd = 28;
   // (t + 4)·e^(t²/2)·Φ(−t) in u = (t − 4)/(t + 4), 0 ≤ t ≤ 38.6, the first coefficient in two parts so that sums with
   // it are exact; relative error 2^-56.5
   static constexpr double kTailFirst[2] = {0x1.82b4bb8c94dcep-1, -0x1.aa3ab95818883p-56};
@@ -69,7 +73,8 @@ struct ActivationConstants<double> {
   static constexpr double kTailEnd = 38.6;
   static constexpr double kGeluTanh[2] = {0x1.9884533d43651p+0, 0x1.2444f2a4d8b4bp-4};
   static constexpr double kGeluTanhLow[2] = {-0x1.cbc0d30ebfd15p-54, -0x1.6c843a29d1c70p-61};
-  static constexpr double kGeluTanhEnd = 24;
+  static constexpr double kMishOne = 40;
+  static constexpr double kGeluTanhEnd = 21.52;
 };
 
 template <class V>
@@ -92,65 +97,70 @@ FASTBP_INLINE V gated(V x, V size, Pair<V> tail) {
 
 // ---- tanh, sigmoid, softplus ----
 
+// y with the sign of x, for y ≥ 0.
+template <class V>
+FASTBP_INLINE V with_sign(V y, V x, V abs_x) {
+  return as_float(as_unsigned(y) | (as_unsigned(x) ^ as_unsigned(abs_x)));
+}
+
 // x + x³·P(x²) near 0, 1 − 2/(e^2|x| + 1) beyond.
 template <class V>
 FASTBP_INLINE V vtanh(V x) {
   using T = element<V>;
   using C = ActivationConstants<T>;
   const V one = set1<T>(1), ax = abs(x), z = x * x;
-  const V near = fma(x * z, horner(z, C::kTanh), x);
+  const V near = fma(ax * z, polynomial(z, C::kTanh), ax);
   const V bounded = clamp_high(ax, C::kTanhOne);
-  const V far = one - set1<T>(2) / (exp_bounded(bounded + bounded) + one);
-  return select(lt(ax, set1<T>(0.5625)), near, copysign(far, x));
+  const auto a = reduce_exp(bounded + bounded, kOnce<T>);
+  const V scale = power_of_two(a.shifted), far = one - set1<T>(2) / fma(scale, expm1_reduced(a.r), scale + one);
+  return with_sign(select(lt(ax, set1<T>(0.5625)), near, far), x, ax);
 }
 
-// e^-|x + low| as a pair; the low part is 0 in float.
+// σ(−t) = 1/(1 + e^t) for 0 ≤ t ≤ kSigmoidEnd, where it is 0. With e^t = 2^n·(1 + s) this is 2^-n/d, d = 1 + 2^-n + s,
+// or scale·inverse·(1 + rest), where `rest` takes back the roundings of d and of its inverse.
 template <class V>
-FASTBP_INLINE Pair<V> exp_minus_abs(V x, V low) {
+struct SigmoidTail {
+  V scale, inverse, rest;
+  FASTBP_INLINE V rounded() const { return scale * fma(rest, inverse, inverse); }
+  FASTBP_INLINE Pair<V> pair() const { return {scale * inverse, scale * (rest * inverse)}; }
+};
+template <class T>
+constexpr T kSigmoidEnd = -ExpConstants<T>::kLow;
+template <class V>
+FASTBP_INLINE SigmoidTail<V> sigmoid_tail(V t, V low) {
   using T = element<V>;
-  const auto a = reduce_exp(clamp_low(-abs(x), ExpConstants<T>::kLow), kTwice<T>);
-  const V bent = select(lt(x, zero<T>()), low, -low);
-  if constexpr (kOnPairs<V>) {
-    const auto e = exp_reduced(a.r, a.r_low + bent);
-    return {scale_twice(e.hi, a.shifted), scale_twice(e.lo, a.shifted)};
-  } else {
-    return {scale_twice(exp_reduced(a.r + bent), a.shifted), zero<T>()};
-  }
+  constexpr int kLift = Format<T>::kDigits + 7;  // 2^-n may be subnormal, which power_of_two cannot make
+  const auto a = reduce_exp<-1>(t, kOnce<T> + kLift);
+  const V s = kOnPairs<V> ? expm1_reduced(a.r, a.r_low + low) : expm1_reduced(a.r + low);
+  const V one = set1<T>(1), scale = power_of_two(a.shifted) * set1<T>(1 / static_cast<T>(1ull << kLift));
+  const V d = (one + scale) + s, d_low = ((one - d) + s) + scale, inverse = one / d;
+  return {scale, inverse, fma(-inverse, d_low, fma(-inverse, d, one))};
 }
-
-// σ(−|x|) = e/(1 + e) given e = e^-|x|, with the roundings of the sum and of the quotient taken back. The line
-// 1.457 − d/2 is within 6 % of 1/d for 1 ≤ d ≤ 2, enough for a correction.
 template <class V>
-FASTBP_INLINE Pair<V> sigmoid_tail(Pair<V> e) {
-  using T = element<V>;
-  auto d = fast_two_sum(set1<T>(1), e.hi);
-  const V q = e.hi / d.hi;
-  V rest = fma(-q, d.hi, e.hi);
-  if constexpr (kOnPairs<V>) {
-    d.lo = d.lo + e.lo;
-    rest = rest + e.lo;
-  }
-  rest = fma(-q, d.lo, rest);
-  return {q, rest * fma(d.hi, set1<T>(-0.5), set1<T>(static_cast<T>(1.457)))};
+FASTBP_INLINE SigmoidTail<V> sigmoid_tail(V t) {
+  return sigmoid_tail(t, -zero<element<V>>());
 }
 
 template <class V>
 FASTBP_INLINE V vsigmoid(V x) {
   using T = element<V>;
-  const auto tail = sigmoid_tail(exp_minus_abs(x, zero<T>()));
-  const V y = tail.hi + tail.lo;
-  return select(lt(x, zero<T>()), y, set1<T>(1) - y);
+  const V tail = sigmoid_tail(clamp_high(abs(x), kSigmoidEnd<T>)).rounded();
+  return select(lt(x, zero<T>()), tail, set1<T>(1) - tail);
 }
 
+// log(1 + e) for 0 ≤ e ≤ 1.
+FASTBP_INLINE vecf log1p_unit(vecf e) { return fma(e * e, horner(e, ActivationConstants<float>::kLog1p), e); }
+FASTBP_INLINE vecd log1p_unit(vecd e) {
+  const vecd one = set1<double>(1);
+  const auto halve = lt(set1<double>(0.41421356), e);  // 1 + e = 2·(1 + f) with f = e/2 − ½, else f = e
+  const vecd f = select(halve, fma(e, set1<double>(0.5), set1<double>(-0.5)), e);
+  return log_reduced(select(halve, one, zero<double>()), f);
+}
 // max(x, 0) + log(1 + e^-|x|)
 template <class V>
 FASTBP_INLINE V vsoftplus(V x) {
-  using T = element<V>;
-  const V one = set1<T>(1), none = zero<T>();
-  const V e = vexp(-abs(x));
-  const auto halve = lt(set1<T>(static_cast<T>(0.41421356)), e);  // 1 + e = 2·(1 + f) with f = e/2 − ½, else f = e
-  const V f = select(halve, fma(e, set1<T>(0.5), set1<T>(-0.5)), e);
-  return select(lt(none, x), x, none) + log_reduced(select(halve, one, none), f);
+  const auto a = reduce_exp(clamp_low(-abs(x), ExpConstants<element<V>>::kLow), kTwice<element<V>>);
+  return clamp_low(x, 0) + log1p_unit(scale_twice(exp_reduced(a.r), a.shifted));
 }
 
 // ---- the normal distribution, erf, gelu ----
@@ -158,8 +168,8 @@ FASTBP_INLINE V vsoftplus(V x) {
 // e^(t²/2)·Φ(−t) for 0 ≤ t ≤ kTailEnd.
 FASTBP_INLINE Pair<vecf> scaled_tail(vecf t) {
   using C = ActivationConstants<float>;
-  const vecf d = horner(t, C::kTailD);
-  const vecf slope = fma(set1<float>(C::kTailSlope), d, horner(t, C::kTailN));
+  const vecf d = polynomial(t, C::kTailD);
+  const vecf slope = fma(set1<float>(C::kTailSlope), d, polynomial(t, C::kTailN));
   return {d / fma(t, slope, set1<float>(1)), zero<float>()};
 }
 FASTBP_INLINE Pair<vecd> scaled_tail(vecd t) {
@@ -169,7 +179,7 @@ FASTBP_INLINE Pair<vecd> scaled_tail(vecd t) {
   const vecd v = one / d.hi, v_low = v * fma(-v, d.lo, fma(-v, d.hi, one));
   auto u = fast_two_sum(one, minus8 * v);
   u.lo = fma(minus8, v_low, u.lo);
-  const vecd p2 = horner<1>(u.hi, C::kTail), p = fma(u.hi, p2, set1<double>(C::kTail[0]));
+  const vecd p2 = polynomial<1>(u.hi, C::kTail), p = fma(u.hi, p2, set1<double>(C::kTail[0]));
   const vecd g = fma(u.hi, p, c0), slope = fma(u.hi, p2, p);  // slope: the derivative for u.lo, nearly
   const vecd g_low = fma(u.hi, p, c0 - g) + fma(u.lo, slope, set1<double>(C::kTailFirst[1]));
   return product(Pair<vecd>{g, g_low}, Pair<vecd>{v, v_low});
@@ -188,7 +198,7 @@ FASTBP_INLINE NormalTail<V> normal_tail(V t) {
   const auto a = reduce_exp(h, kTwice<T>);
   const auto factor = scaled_tail(t);
   if constexpr (kOnPairs<V>) {
-    const auto e = exp_reduced(a.r, a.r_low + low), tail = product(factor, e);
+    const auto e = fast_two_sum(set1<T>(1), expm1_reduced(a.r, a.r_low + low)), tail = product(factor, e);
     return {{scale_twice(tail.hi, a.shifted), scale_twice(tail.lo, a.shifted)}, scale_twice(e.hi, a.shifted)};
   } else {
     const V e_minus_1 = expm1_reduced(a.r + low), tail = fma(factor.hi, e_minus_1, factor.hi);
@@ -237,16 +247,16 @@ FASTBP_INLINE V verf(V x) {
   using T = element<V>;
   using C = ActivationConstants<T>;
   const V ax = abs(x), z = x * x, bounded = clamp_high(ax, C::kErfOne);
-  const V near = fma(x, horner(z, C::kErf), x);
+  const V near = fma(x, polynomial(z, C::kErf), x);
   const V t = bounded * set1<T>(static_cast<T>(1.41421356237309504880));
   const V far = fma(exp_bounded(-bounded * bounded) * scaled_tail(t).hi, set1<T>(-2), set1<T>(1));
-  return select(lt(ax, set1<T>(0.90625)), near, copysign(far, x));
+  return select(lt(ax, set1<T>(0.90625)), near, with_sign(far, x, ax));
 }
 // 2/√π·e^(−x²)
 template <class V>
 FASTBP_INLINE V verf_grad(V x) {
   using T = element<V>;
-  const V bounded = clamp_high(abs(x), sizeof(T) == 4 ? 11 : 28), h = -bounded * bounded;
+  const V bounded = clamp_high(abs(x), ActivationConstants<T>::kErfGradEnd), h = -bounded * bounded;
   const auto a = reduce_exp(h, kTwice<T>);
   const V e = exp_reduced(a.r + (a.r_low + fma(-bounded, bounded, -h)));
   return scale_twice(e * set1<T>(static_cast<T>(1.12837916709551257390)), a.shifted);
@@ -256,52 +266,54 @@ FASTBP_INLINE V verf_grad(V x) {
 
 template <class V>
 FASTBP_INLINE V vsilu(V x) {
-  return gated(x, clamp_high(abs(x), -ExpConstants<element<V>>::kLow), sigmoid_tail(exp_minus_abs(x, zero<element<V>>())));
+  const V t = clamp_high(abs(x), kSigmoidEnd<element<V>>);
+  return gated(x, t, sigmoid_tail(t).pair());
 }
-// σ(x)·(1 + x·(1 − σ(x)))
+
+// σ(u) + x·u'·σ(u)·σ(−u) from t = |x|, tail = σ(−|u|) and u'
+template <class V>
+FASTBP_INLINE V gated_grad(V x, V t, V tail, V slope) {
+  using T = element<V>;
+  const auto negative = lt(x, zero<T>());
+  const V rest = set1<T>(1) - tail, gate = select(negative, tail, rest), other = select(negative, rest, tail);
+  return gate * fma(copysign(t, x) * slope, other, set1<T>(1));
+}
 template <class V>
 FASTBP_INLINE V vsilu_grad(V x) {
   using T = element<V>;
-  const V one = set1<T>(1), bounded = clamp_high(clamp_low(x, ExpConstants<T>::kLow), -ExpConstants<T>::kLow);
-  const V e = exp_minus_abs(bounded, zero<T>()).hi, d = one + e;
-  const auto negative = lt(x, zero<T>());
-  const V s = select(negative, e, one) / d, rest = select(negative, one, e) / d;
-  return s * fma(bounded, rest, one);
+  const V t = clamp_high(abs(x), kSigmoidEnd<T>);
+  return gated_grad(x, t, sigmoid_tail(t).rounded(), set1<T>(1));
 }
 
-// The argument u = √(8/π)·(x + 0.044715·x³) of the sigmoid, σ(u) = (1 + tanh(u/2))/2, as a pair: an ulp of u at its
-// largest would be 16 ulps of the result.
+// The argument u = √(8/π)·(t + 0.044715·t³) of the sigmoid in gelu_tanh, σ(u) = (1 + tanh(u/2))/2, as a pair: an ulp of
+// u at its largest would be 16 ulps of the result.
 template <class V>
-FASTBP_INLINE Pair<V> gelu_tanh_argument(V x) {
+FASTBP_INLINE Pair<V> gelu_tanh_argument(V t) {
   using T = element<V>;
   using C = ActivationConstants<T>;
-  const V z = x * x, z_low = fma(x, x, -z), c = set1<T>(C::kGeluTanh[1]);
+  const V z = t * t, z_low = fma(t, t, -z), c = set1<T>(C::kGeluTanh[1]);
   const V p = c * z, p_low = fma(c, z_low, fma(set1<T>(C::kGeluTanhLow[1]), z, fma(c, z, -p)));
   const auto sum = two_sum(set1<T>(C::kGeluTanh[0]), p);
-  return product(x, Pair<V>{sum.hi, sum.lo + (p_low + set1<T>(C::kGeluTanhLow[0]))});
+  return product(t, Pair<V>{sum.hi, sum.lo + (p_low + set1<T>(C::kGeluTanhLow[0]))});
 }
 // x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2
 template <class V>
 FASTBP_INLINE V vgelu_tanh(V x) {
-  const V size = clamp_high(abs(x), ActivationConstants<element<V>>::kGeluTanhEnd);
-  const auto u = gelu_tanh_argument(size);
-  return gated(x, size, sigmoid_tail(exp_minus_abs(u.hi, u.lo)));
+  const V t = clamp_high(abs(x), ActivationConstants<element<V>>::kGeluTanhEnd);
+  const auto u = gelu_tanh_argument(t);
+  return gated(x, t, sigmoid_tail(u.hi, u.lo).pair());
 }
-// σ(u) + x·σ(u)·σ(−u)·u'
 template <class V>
 FASTBP_INLINE V vgelu_tanh_grad(V x) {
   using T = element<V>;
   using C = ActivationConstants<T>;
-  const V one = set1<T>(1), bounded = clamp_high(clamp_low(x, -C::kGeluTanhEnd), C::kGeluTanhEnd);
-  const auto u = gelu_tanh_argument(bounded);
-  const V e = exp_minus_abs(u.hi, u.lo).hi, d = one + e;
-  const auto negative = lt(x, zero<T>());
-  const V s = select(negative, e, one) / d, rest = select(negative, one, e) / d;
-  const V slope = fma(bounded * bounded, set1<T>(3 * C::kGeluTanh[1]), set1<T>(C::kGeluTanh[0]));
-  return s * fma(bounded * rest, slope, one);
+  const V t = clamp_high(abs(x), C::kGeluTanhEnd);
+  const V slope = fma(t * t, set1<T>(3 * C::kGeluTanh[1]), set1<T>(C::kGeluTanh[0]));
+  const auto u = gelu_tanh_argument(t);
+  return gated_grad(x, t, sigmoid_tail(u.hi, u.lo).rounded(), slope);
 }
 
-// tanh(softplus(x)) = n/(n + 2) with n = e^x·(e^x + 2). From the bound on it is 1.
+// tanh(softplus(x)) = n/(n + 2) with n = e^x·(e^x + 2).
 template <class V>
 struct MishParts {
   V x;  // not below the bound under which e^x is 0
@@ -311,9 +323,9 @@ template <class V>
 FASTBP_INLINE MishParts<V> mish_parts(V x) {
   using T = element<V>;
   const V two = set1<T>(2), low_bounded = clamp_low(x, ExpConstants<T>::kLow);
-  const auto a = reduce_exp(clamp_high(low_bounded, sizeof(T) == 4 ? 20 : 40), kTwice<T>);
+  const auto a = reduce_exp(clamp_high(low_bounded, ActivationConstants<T>::kMishOne), kTwice<T>);
   if constexpr (kOnPairs<V>) {
-    auto e = exp_reduced(a.r, a.r_low);
+    auto e = fast_two_sum(set1<T>(1), expm1_reduced(a.r, a.r_low));
     e = {scale_twice(e.hi, a.shifted), scale_twice(e.lo, a.shifted)};
     auto sum = two_sum(two, e.hi);
     sum.lo = sum.lo + e.lo;
@@ -343,7 +355,7 @@ template <class V>
 FASTBP_INLINE V vmish_grad(V x) {
   using T = element<V>;
   const auto m = mish_parts(x);
-  const V bounded = clamp_high(m.x, sizeof(T) == 4 ? 20 : 40);
+  const V bounded = clamp_high(m.x, ActivationConstants<T>::kMishOne);
   const V slope = set1<T>(4) * m.e.hi / m.bottom.hi * ((set1<T>(1) + m.e.hi) / m.bottom.hi);
   return fma(bounded, slope, m.gate.hi);
 }

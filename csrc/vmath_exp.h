@@ -42,16 +42,32 @@ struct Format<double> {
   static constexpr uint64_t kTwoToDigits = 0x4330000000000000;  // the bits of 2^52
 };
 
-// c[0] + c[1]·x + c[2]·x² + … by Horner's rule.
-template <int I = 0, class V, class T, int N>
+// c[First] + c[First + Step]·x + c[First + 2·Step]·x² + … by Horner's rule.
+template <int First = 0, int Step = 1, class V, class T, int N>
 FASTBP_INLINE V horner(V x, const T (&c)[N]) {
-  if constexpr (I == N - 1) return set1<T>(c[I]);
-  else return fma(horner<I + 1>(x, c), x, set1<T>(c[I]));
+  if constexpr (First + Step >= N) return set1<T>(c[First]);
+  else return fma(horner<First + Step, Step>(x, c), x, set1<T>(c[First]));
+}
+// c[First] + c[First + 1]·x + …; a long one with even and odd powers apart, which halves the chain of dependent steps.
+template <int First = 0, class V, class T, int N>
+FASTBP_INLINE V polynomial(V x, const T (&c)[N]) {
+  if constexpr (N - First < 8) {
+    return horner<First>(x, c);
+  } else {
+    const V square = x * x;
+    return fma(horner<First + 1, 2>(square, c), x, horner<First, 2>(square, c));
+  }
 }
 
 // Bounds that let NaN through.
-template <class V> FASTBP_INLINE V clamp_low(V x, element<V> low) { return at_least(x, set1<element<V>>(low)); }
-template <class V> FASTBP_INLINE V clamp_high(V x, element<V> high) { return at_most(x, set1<element<V>>(high)); }
+template <class V>
+FASTBP_INLINE V clamp_low(V x, element<V> low) {
+  return at_least(x, set1<element<V>>(low));
+}
+template <class V>
+FASTBP_INLINE V clamp_high(V x, element<V> high) {
+  return at_most(x, set1<element<V>>(high));
+}
 
 // hi + lo, unevaluated, |lo| at most about an ulp of hi: carries twice the digits through the last steps of a function.
 template <class V>
@@ -106,33 +122,33 @@ struct ExpConstants<double> {
                                      0x1.adcc77526c009p-26};
 };
 
-// x = n·ln 2 + r + r_low with |r| ≤ 0.3467; the low bits of `shifted` hold n + offset.
+// x = ±n·ln 2 + r + r_low with |r| ≤ 0.3467; the low bits of `shifted` hold n + offset.
 template <class V>
 struct ExpArgument {
   V shifted, r, r_low;
 };
-template <class V>
+template <int kSign = 1, class V>
 FASTBP_INLINE ExpArgument<V> reduce_exp(V x, int offset) {
   using T = element<V>;
   using C = ExpConstants<T>;
   const V round = set1<T>(Format<T>::kRound + static_cast<T>(offset));
-  const V shifted = fma(x, set1<T>(C::kLog2E), round);
-  const V n = shifted - round;
-  const V rest = fma(n, set1<T>(-C::kLn2Hi), x);  // exact
-  const V r = fma(n, set1<T>(-C::kLn2Lo), rest);
-  return {shifted, r, fma(n, set1<T>(-C::kLn2Lo), rest - r)};
+  const V shifted = fma(x, set1<T>(kSign * C::kLog2E), round);
+  const V n = shifted - round, minus_ln2_low = set1<T>(-kSign * C::kLn2Lo);
+  const V rest = fma(n, set1<T>(-kSign * C::kLn2Hi), x);  // exact
+  const V r = fma(n, minus_ln2_low, rest);
+  return {shifted, r, fma(n, minus_ln2_low, rest - r)};
 }
 
-// 2^(n + offset − bias), for results that stay in the normal range.
-template <class V>
-FASTBP_INLINE V power_of_two(V shifted) {
-  return as_float(as_unsigned(shifted) << Format<element<V>>::kDigits);
-}
-// y·2^n in two factors, rounded once, for results that may be subnormal or overflow: offset kTwice.
+// Offsets for the two ways to scale by 2^n: one factor, where the result stays normal, and two, rounded once, where it
+// may be subnormal or overflow.
 template <class T>
 constexpr int kOnce = Format<T>::kBias;
 template <class T>
 constexpr int kTwice = 2 * Format<T>::kBias;
+template <class V>
+FASTBP_INLINE V power_of_two(V shifted) {
+  return as_float(as_unsigned(shifted) << Format<element<V>>::kDigits);
+}
 template <class V>
 FASTBP_INLINE V scale_twice(V y, V shifted) {
   constexpr int kDigits = Format<element<V>>::kDigits;
@@ -140,22 +156,20 @@ FASTBP_INLINE V scale_twice(V y, V shifted) {
   return y * as_float(half << kDigits) * as_float((n - half) << kDigits);
 }
 
-// e^r and e^r − 1 for a reduced argument.
+// For a reduced argument: e^r, e^r − 1, and e^(r + low) − 1 with a small `low`.
 template <class V>
 FASTBP_INLINE V exp_reduced(V r) {
   using T = element<V>;
-  return fma(fma(horner(r, ExpConstants<T>::kTail), r, set1<T>(1)), r, set1<T>(1));
+  return fma(fma(polynomial(r, ExpConstants<T>::kTail), r, set1<T>(1)), r, set1<T>(1));
 }
 template <class V>
 FASTBP_INLINE V expm1_reduced(V r) {
-  return fma(r * r, horner(r, ExpConstants<element<V>>::kTail), r);
+  return fma(r * r, polynomial(r, ExpConstants<element<V>>::kTail), r);
 }
-// e^(r + low) as a pair, |low| small.
 template <class V>
-FASTBP_INLINE Pair<V> exp_reduced(V r, V low) {
-  using T = element<V>;
+FASTBP_INLINE V expm1_reduced(V r, V low) {
   const auto a = fast_two_sum(r, low);
-  return fast_two_sum(set1<T>(1), fma(a.hi * a.hi, horner(a.hi, ExpConstants<T>::kTail), a.lo) + a.hi);
+  return fma(a.hi * a.hi, polynomial(a.hi, ExpConstants<element<V>>::kTail), a.lo) + a.hi;
 }
 
 template <class V>
@@ -182,7 +196,7 @@ FASTBP_INLINE V vexpm1(V x) {
   constexpr T kTiny = sizeof(T) == 4 ? 0x1p-26 : 0x1p-55;
   const auto a = reduce_exp(clamp_high(clamp_low(x, kLow), C::kHigh), kOnce<T> - 1);
   const V s = power_of_two(a.shifted);
-  const V tail = fma(a.r * a.r, horner(a.r, C::kTail), a.r_low);
+  const V tail = fma(a.r * a.r, polynomial(a.r, C::kTail), a.r_low);
   const V y = fma(s, tail, fma(s, a.r, s - set1<T>(0.5)));
   return select(lt(abs(x), set1<T>(kTiny)), x, y + y);  // keeps −0 and subnormals
 }
@@ -232,10 +246,10 @@ FASTBP_INLINE V log_reduced(V n, V f) {
   const V square = f * f, half = set1<T>(0.5) * square;
   V tail;
   if constexpr (sizeof(T) == 4) {
-    tail = square * f * horner(f, C::kTail);
+    tail = square * f * polynomial(f, C::kTail);
   } else {
     const V s = f / (set1<T>(2) + f), z = s * s;
-    tail = s * fma(z, horner(z, C::kTail), half);
+    tail = s * fma(z, polynomial(z, C::kTail), half);
   }
   const auto head = fast_two_sum(n * set1<T>(C::kLn2Hi), f);
   return head.hi - (half - (tail + fma(n, set1<T>(C::kLn2Lo), head.lo)));

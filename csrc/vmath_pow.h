@@ -30,12 +30,12 @@ FASTBP_INLINE Pair<vecd> pow_log(vecd x, vecd lift) {
   const vecd f = a.m - one, n = a.n + lift;
   if constexpr (kShort) {
     const vecd s = f / (a.m + one), z = s * s;
-    const vecd log_m = fma(s * z, horner(z, C::kShortLog), s + s);
+    const vecd log_m = fma(s * z, polynomial(z, C::kShortLog), s + s);
     return {fma(n, set1<double>(L::kLn2Hi), fma(n, set1<double>(L::kLn2Lo), log_m)), zero<double>()};
   } else {
     const auto s = quotient(Pair<vecd>{f, zero<double>()}, fast_two_sum(one, a.m));
     const auto z = product(s, s);
-    auto c = fast_two_sum(set1<double>(C::kTwoThirds[0]), z.hi * horner(z.hi, C::kLongLog));
+    auto c = fast_two_sum(set1<double>(C::kTwoThirds[0]), z.hi * polynomial(z.hi, C::kLongLog));
     c.lo = c.lo + set1<double>(C::kTwoThirds[1]);
     const auto p = product(z, c);
     auto g = fast_two_sum(two, p.hi);
@@ -72,11 +72,11 @@ FASTBP_INLINE vecd pow_in_double(vecd x, vecd y) {
   vecd size;
   if constexpr (kShort) {
     const auto a = reduce_exp(hi, kOnce<T>);
-    size = fma(fma(horner(a.r, PowConstants::kShortExp), a.r, one), a.r, one) * power_of_two(a.shifted);
+    size = fma(fma(polynomial(a.r, PowConstants::kShortExp), a.r, one), a.r, one) * power_of_two(a.shifted);
   } else {
     const vecd lo = select(lt(abs(raw), set1<T>(kBound)), fma(y, log_x.lo, fma(y, log_x.hi, -raw)), none);
     const auto a = reduce_exp(hi, kTwice<T>);
-    size = scale_twice(exp_reduced(a.r, a.r_low + lo).hi, a.shifted);
+    size = scale_twice(one + expm1_reduced(a.r, a.r_low + lo), a.shifted);
   }
 
   // Is y an integer, is it odd? Adding 2^52 leaves the integer part in the low bits; from 2^52 on y is an integer, its

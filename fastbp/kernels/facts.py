@@ -104,7 +104,9 @@ def kernel(
         parameters = tuple(inspect.signature(body).parameters)
         operands = [n for group in names for n in group]
         if not set(operands) <= set(parameters) or partition not in PARTITIONS:
-            raise ValueError(f"[{body.__name__}] facts {operands}, {partition!r} do not fit the parameters {parameters}")
+            raise ValueError(
+                f"[{body.__name__}] facts {operands}, {partition!r} do not fit the parameters {parameters}"
+            )
         written = [p for p in parameters if p in names[1] + names[2]][-1]
 
         def count(**arguments: Any) -> int:

@@ -109,8 +109,14 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 ELEMENT_LOSSES = {
     "mse": lambda draw, T, *shape: (draw.values(T, *shape), draw.values(T, *shape)),
     "l1": lambda draw, T, *shape: (draw.values(T, *shape).round(1), draw.values(T, *shape).round(1)),
-    "binary_cross_entropy": lambda draw, T, *shape: (draw.rng.random(shape).astype(T), draw.rng.random(shape).astype(T)),
-    "sigmoid_cross_entropy": lambda draw, T, *shape: (draw.values(T, *shape) * T.type(4), draw.rng.random(shape).astype(T)),
+    "binary_cross_entropy": lambda draw, T, *shape: (
+        draw.rng.random(shape).astype(T),
+        draw.rng.random(shape).astype(T),
+    ),
+    "sigmoid_cross_entropy": lambda draw, T, *shape: (
+        draw.values(T, *shape) * T.type(4),
+        draw.rng.random(shape).astype(T),
+    ),
 }
 
 
@@ -141,7 +147,7 @@ def element_loss_cases(name: str) -> None:
         targets = np.array([0.0, 1.0, 0.5, np.nan], T)
         x, target = (m.ravel() for m in np.meshgrid(np.array(values, T), targets))
         for shape in ((x.size, 1), (1, x.size), (4, x.size // 4)):
-            rows, cols = shape
+            rows, _ = shape
             yield [x.reshape(shape), target.reshape(shape), None, None, one(T, 3), Out((rows,)), Out(shape)]
 
 

@@ -16,7 +16,6 @@ SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 61, 127, 511, 512, 513, 1025
 MANY = 10007
 
 
-
 @dataclass(frozen=True)
 class Out:
     """An operand that a kernel overwrites: shape, type (None: T), strides in elements (None: contiguous)."""

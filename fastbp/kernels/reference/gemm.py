@@ -19,10 +19,12 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def require(op: str, name: str, operand: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """The checks whose lack NumPy would not notice, or would name by its own terms."""
     if operand.shape != shape or operand.dtype != dtype:
-        raise ValueError(f"[{op}] expected {name} of shape {shape} and {dtype}, got {operand.shape} and {operand.dtype}")
+        raise ValueError(
+            f"[{op}] expected {name} of shape {shape} and {dtype}, got {operand.shape} and {operand.dtype}"
+        )
 
 
-def activate(activation: str, constant: float, *operands: np.ndarray) -> None:
+def activate(activation: str, constant: float, *operands: np.ndarray | None) -> None:
     """Apply a unary kernel by its full name, with the constant if it has one; outputs last."""
     run = getattr(elementwise, activation)
     constants = [constant] * len(run.facts.constants)
@@ -34,9 +36,7 @@ def matmul_operations(a: np.ndarray, transpose_a: bool, y: np.ndarray, **_: obje
 
 
 @kernel(inputs="a b", outputs="y", partition="outputs", operations=matmul_operations)
-def matmul(
-    a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, accumulate: bool, y: np.ndarray
-) -> None:
+def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, accumulate: bool, y: np.ndarray) -> None:
     """y (+)= a·b: a (batch, m, k), or (batch, k, m) if transpose_a; b (batch, k, n), or (batch, n, k) if transpose_b;
     y (batch, m, n). A batch of 1 in a or b serves all; two-dimensional operands are a batch of 1."""
     total = product(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
@@ -44,7 +44,10 @@ def matmul(
 
 
 @kernel(
-    inputs="x w b?", outputs="z? y", partition="rows", operations=lambda x, w, **_: 2 * x.shape[0] * w.shape[0] * w.shape[1]
+    inputs="x w b?",
+    outputs="z? y",
+    partition="rows",
+    operations=lambda x, w, **_: 2 * x.shape[0] * w.shape[0] * w.shape[1],
 )
 def linear_forward(
     x: np.ndarray,
@@ -71,7 +74,10 @@ def linear_forward(
 
 
 @kernel(
-    inputs="dy w s?", outputs="dx", partition="rows", operations=lambda dy, w, **_: 2 * dy.shape[0] * w.shape[0] * w.shape[1]
+    inputs="dy w s?",
+    outputs="dx",
+    partition="rows",
+    operations=lambda dy, w, **_: 2 * dy.shape[0] * w.shape[0] * w.shape[1],
 )
 def linear_backward_input(
     dy: np.ndarray, w: np.ndarray, activation: str | None, constant: float, s: np.ndarray | None, dx: np.ndarray

@@ -10,7 +10,7 @@ from fastbp.kernels.reference.copy import ALL
 
 @kernel(inputs="x index", inplace="y", partition="outputs", operations=lambda x, **_: size(x), dtypes=ALL)
 def scatter(x: np.ndarray, index: np.ndarray, y: np.ndarray) -> None:
-    """y[index[i]] = x[i] for i ascending, so that of equal indices the last wins; x (index.size, inner), y (rows, inner)."""
+    """y[index[i]] = x[i] for i ascending, so of equal indices the last wins; x (index.size, inner), y (rows, inner)."""
     for i, row in enumerate(index.reshape(-1)):
         y[row] = x[i]
 

@@ -56,10 +56,12 @@ def cross_entropy_forward(
 
     The sums with ε are left out where ε = 0; a row with target = ignore_index has loss and gradient +0. As PyTorch.
     """
-    rows, cols = logits.shape
+    cols = logits.shape[1]
     kept = target != ignore_index
     if np.any(kept & ((target < 0) | (target >= cols))):
-        raise IndexError(f"[cross_entropy_forward] expected target classes from 0 to {cols - 1} or ignore_index {ignore_index}")
+        raise IndexError(
+            f"[cross_entropy_forward] expected target classes from 0 to {cols - 1} or ignore_index {ignore_index}"
+        )
     index = np.where(kept, target, 0)[:, None]
     v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
     logp, p = log_softmax(logits), softmax(logits)
@@ -104,7 +106,12 @@ def cross_entropy_probabilities_forward(
     write(loss, gradient, sample_weight, denominator, losses, dlogits)
 
 
-@kernel(inputs="target class_weight? sample_weight?", outputs="y", partition="none", operations=lambda target, **_: target.size)
+@kernel(
+    inputs="target class_weight? sample_weight?",
+    outputs="y",
+    partition="none",
+    operations=lambda target, **_: target.size,
+)
 def cross_entropy_denominator(
     target: np.ndarray,
     class_weight: np.ndarray | None,

@@ -8,12 +8,14 @@ the parameter is not added, so that an infinite one leaves the gradient alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastbp.kernels.facts import kernel, size
 
 
-def over_parameters(operations: int):  # type: ignore[no-untyped-def]
+def over_parameters(operations: int) -> Callable[..., int]:
     """Operations counted by the elements of all parameters."""
     return lambda params, **_: operations * size(params)
 
@@ -67,7 +69,9 @@ def sgd_step(
         p -= T(lr) * g
 
 
-@kernel(inputs="hyper grads*", inplace="square_averages* grad_averages* velocities* params*", operations=over_parameters(12))
+@kernel(
+    inputs="hyper grads*", inplace="square_averages* grad_averages* velocities* params*", operations=over_parameters(12)
+)
 def rmsprop_step(
     hyper: np.ndarray,
     grads: list[np.ndarray],
@@ -104,9 +108,7 @@ def rmsprop_step(
 
 
 @kernel(inputs="hyper grads*", inplace="sums* params*", operations=over_parameters(8))
-def adagrad_step(
-    hyper: np.ndarray, grads: list[np.ndarray], sums: list[np.ndarray], params: list[np.ndarray]
-) -> None:
+def adagrad_step(hyper: np.ndarray, grads: list[np.ndarray], sums: list[np.ndarray], params: list[np.ndarray]) -> None:
     """Adagrad, hyper = (step t, lr, λ, lr_decay η, ε):
 
         g ← g + λ·p;   s ← s + g²;   p ← p − lr/(1 + (t − 1)·η)·g/(√s + ε)
@@ -147,7 +149,9 @@ def adam(
         p -= T(lr / (1 - power1)) * (m / (np.sqrt(v) / T(np.sqrt(1 - power2)) + T(eps)))
 
 
-@kernel(inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16))
+@kernel(
+    inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16)
+)
 def adam_step(
     hyper: np.ndarray,
     grads: list[np.ndarray],
@@ -166,7 +170,9 @@ def adam_step(
     adam(hyper, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, params, decoupled=False)
 
 
-@kernel(inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16))
+@kernel(
+    inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16)
+)
 def adamw_step(
     hyper: np.ndarray,
     grads: list[np.ndarray],

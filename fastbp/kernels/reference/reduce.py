@@ -6,6 +6,8 @@ at least one term.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastbp.kernels.facts import kernel, size
@@ -14,14 +16,15 @@ FLOATS = "float32 float64"
 NUMBERS = FLOATS + " int64"
 
 
-def over_inputs(operations: int = 1):  # type: ignore[no-untyped-def]
+def over_inputs(operations: int = 1) -> Callable[..., int]:
     """Operations counted by the elements that are read."""
     return lambda x, **_: operations * size(x)
 
 
 def total(x: np.ndarray, axis: int = 1, keepdims: bool = False) -> np.ndarray:
     """Sum in float64 from +0, so that a sum of −0 is +0; of int64 in int64, wrapping."""
-    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype == np.int64 else np.float64) + 0
+    wide = np.int64 if x.dtype == np.int64 else np.float64
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims, dtype=wide) + 0)
 
 
 @kernel(inputs="x", outputs="y", partition="outputs", operations=over_inputs(), dtypes=NUMBERS)

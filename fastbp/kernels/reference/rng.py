@@ -33,7 +33,9 @@ def words32(state: np.ndarray, count: int) -> np.ndarray:
     """The first `count` 32-bit words, uint64: key = seed, counter = (block, stream), low halves first."""
     seed, stream = state.astype(np.uint64)
     block = np.arange(-(-count // 4), dtype=np.uint64)
-    counter = np.stack([block & LOW, block >> HALF, *(np.full_like(block, s) for s in (stream & LOW, stream >> HALF))], axis=1)
+    counter = np.stack(
+        [block & LOW, block >> HALF, *(np.full_like(block, s) for s in (stream & LOW, stream >> HALF))], axis=1
+    )
     return philox(counter, np.array([seed & LOW, seed >> HALF])).reshape(-1)[:count]
 
 
@@ -87,7 +89,7 @@ def dropout_mask(state: np.ndarray, p: float, mask: np.ndarray) -> None:
 
 @kernel(inputs="state", outputs="y", partition="none", operations=48, dtypes="int64")
 def permutation(state: np.ndarray, y: np.ndarray) -> None:
-    """y = a permutation of 0 … n−1 by Fisher and Yates: for i = n−1 … 1 swap y[i] and y[j], j = word64_i·(i+1) div 2⁶⁴."""
+    """y = 0 … n−1 permuted by Fisher and Yates: for i = n−1 … 1 swap y[i] and y[j], j = word64_i·(i+1) div 2⁶⁴."""
     places = np.arange(y.size, dtype=np.uint64)
     other = scaled(words64(state, y.size), places + np.uint64(1))
     y[...] = np.arange(y.size)

@@ -1,0 +1,111 @@
+"""What a rule is, and how a result is held against it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+CHUNK = 512  # terms in one chain
+LANES = 16  # chains side by side in sums over the last axis
+DERIVATIVE_BOUND = 1.2  # above |f'| of every activation with slopes of at most 1
+RULES: dict[str, Callable[..., Any]] = {}
+
+
+def difference(
+    name: str, output: str, arguments: dict[str, Any], expected: np.ndarray, actual: np.ndarray
+) -> str | None:
+    """What is wrong with `actual`, one of the outputs of a kernel called with `arguments` (as they were before the
+    call); None if it is within tolerance."""
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return f"[{name}] expected {output} {expected.dtype} {expected.shape}, got {actual.dtype} {actual.shape}"
+    bad = ~same(expected, actual)
+    if not np.any(bad):
+        return None
+    bound = allowed(name, output, arguments, expected)
+    if bound is not None:
+        with np.errstate(all="ignore"):
+            near = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= bound
+            bad &= ~((np.isfinite(expected) & near) | (actual == expected))
+    if not np.any(bad):
+        return None
+    first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+    limit = "equal bits" if bound is None else f"within {np.broadcast_to(bound, bad.shape)[first]:.3g}"
+    return (
+        f"[{name}] expected {output}{[int(i) for i in first]} = {expected[first]!r} ({limit}), got {actual[first]!r}; "
+        f"{np.count_nonzero(bad)} of {bad.size} elements differ"
+    )
+
+
+def same(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where a and b have equal bits, all NaNs counting as one value."""
+    bits = {1: np.uint8, 4: np.uint32, 8: np.uint64}[a.dtype.itemsize]
+    equal = np.ascontiguousarray(a).view(bits) == np.ascontiguousarray(b).view(bits)
+    return (equal | ((a != a) & (b != b))).reshape(a.shape)
+
+
+def allowed(name: str, output: str, arguments: dict[str, Any], expected: np.ndarray) -> np.ndarray | None:
+    """The largest |actual − expected| at each element of an output; None where the kernel is exact."""
+    if name not in RULES or expected.dtype.kind != "f":
+        return None
+    rule, wide = RULES[name], {key: widen(value) for key, value in arguments.items()}
+    output, _, index = output.rstrip("]").partition("[")  # "params[3]" is the fourth of a list
+    context = {
+        "output": output,
+        "index": int(index or 0),
+        "expected": expected,
+        "eps": float(np.finfo(expected.dtype).eps),
+    }
+    with np.errstate(all="ignore"):
+        bound = np.asarray(rule(**{p: {**wide, **context}[p] for p in parameters_of(rule)}), np.float64)
+    finite = np.nan_to_num(bound, nan=0.0, posinf=0.0)  # where an infinity took part the result is exact
+    return finite + 8 * float(np.finfo(expected.dtype).smallest_subnormal)
+
+
+@functools.cache
+def parameters_of(rule: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(rule).parameters)
+
+
+def widen(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [widen(x) for x in value]
+    array = isinstance(value, np.ndarray)
+    return value.astype(np.float64) if array and value.dtype.kind == "f" else value
+
+
+def rule(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the rule of kernels. Its parameters are any of: the kernel's arguments in float64, `output` (the name of
+    the output), `index` (its place in a list operand), `expected` (its reference value), `eps` (of its type)."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def ulp(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The distance from |x| to the next larger value of dtype."""
+    limit = np.finfo(dtype).max
+    return np.spacing(np.minimum(np.abs(x), limit).astype(dtype)).astype(np.float64)
+
+
+def roundings(n: int, eps: float, lanes: int = 1) -> float:
+    """eps times the additions that one term goes through in a sum of n terms. The reference sums in float64, which for
+    float64 is no better than any other order, so that there all n count."""
+    if eps < 1e-10:
+        return eps * (n + 4)
+    chunks = -(-n // CHUNK)
+    return eps * (min(n, CHUNK) / lanes + np.log2(lanes) + min(chunks, CHUNK) + chunks / CHUNK + 2)
+
+
+def exponent_error(x: np.ndarray, axis: int, eps: float, roundings: float) -> np.ndarray:
+    """Relative error of e^(x − m)/Σ, absolute error of its logarithm: x − m is rounded by |x − m|·u, the sum relatively
+    by its roundings, the logarithm of the sum (at most log n) by itself."""
+    m = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    distance = np.where(np.isfinite(x - m), np.abs(x - m), 0)
+    return roundings + eps * (4 + 2 * distance + np.log(max(x.shape[axis], 1)))
