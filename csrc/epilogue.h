@@ -7,8 +7,11 @@
 
 namespace {
 
-// y = forward(c) or c = backward(c, s); element (r, j) of every operand at [r * stride + j].
-template <class T> struct Epilogue {
+// c += *offset, then y = forward(c) or c = backward(c, s), each where given; element (r, j) of every operand at
+// [r * stride + j].
+template <class T>
+struct Epilogue {
+  const T* offset = nullptr;
   UnaryLoop<T> forward = nullptr;
   UnaryBackwardLoop<T> backward = nullptr;
   const double* constants = nullptr;
@@ -17,22 +20,32 @@ template <class T> struct Epilogue {
   int64_t stride = 0;
 };
 
-// What stands for the activation where there is none and z is asked for beside y.
-template <class T> void identity_loop(const T* x, T* y, int64_t n, const double*) {
-  __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(T));
+template <class T>
+void add_offset(T* c, int64_t n, T offset) {
+  for (int64_t i = 0; i < n; i += lanes<T>) {
+    const int64_t count = smaller(n - i, lanes<T>);
+    store_n(c + i, load_n(c + i, count) + set1<T>(offset), count);
+  }
+}
+
+// The "activation" that only copies, where the output is wanted twice.
+template <class T>
+void copy_loop(const T* x, T* y, int64_t n, const double*) {
+  __builtin_memcpy(y, x, size_t(n) * sizeof(T));
 }
 
 template <class T>
 void apply_epilogue(const Epilogue<T>& e, T* c, int64_t row, int64_t column, int64_t rows, int64_t columns) {
-  if (!e.forward && !e.backward) return;
+  if (!e.offset && !e.forward && !e.backward) return;
   if (columns == e.stride) {  // whole rows are one run
     columns *= rows;
     rows = 1;
   }
   for (int64_t r = row; r < row + rows; ++r) {
     const int64_t at = r * e.stride + column;
+    if (e.offset) add_offset(c + at, columns, *e.offset);
     if (e.forward) e.forward(c + at, e.y + at, columns, e.constants);
-    else e.backward(c + at, e.s + at, c + at, columns, e.constants);
+    if (e.backward) e.backward(c + at, e.s + at, c + at, columns, e.constants);
   }
 }
 
@@ -42,50 +55,23 @@ void add_rows(T* to, int64_t to_stride, const T* from, int64_t from_stride, int6
   constexpr int64_t L = lanes<T>;
   for (int64_t r = 0; r < rows; ++r, to += to_stride, from += from_stride) {
     for (int64_t j = 0; j < columns; j += L) {
-      const int64_t count = least(columns - j, L);
+      const int64_t count = smaller(columns - j, L);
       const vec<T> x = load_n(from + j, count);
       store_n(to + j, add ? load_n(to + j, count) + x : x, count);
     }
   }
 }
 
-// The column sums of a (k, n) matrix, element (kk, j) at a[kk * stride + j], by the rule of products: chains of 512,
-// runs of 512 chains. y (+)= sums. A sum that starts at +0 is never −0, so the first total may be added to +0 too.
-template <class T> void column_sums(const T* a, int64_t stride, int64_t k, int64_t columns, bool add, T* y) {
-  constexpr int64_t L = lanes<T>;
-  constexpr int V = 4;  // chains side by side hide the latency of an addition
-  for (int64_t j = 0; j < columns; j += V * L) {
-    int64_t count[V];
-    vec<T> total[V], super[V], sum[V];
-    for (int v = 0; v < V; ++v) {
-      count[v] = columns - j - v * L < 0 ? 0 : least(columns - j - v * L, L);
-      total[v] = super[v] = zero<T>();
-    }
-    const bool whole = count[V - 1] == L;
-    for (int64_t first = 0, chunk = 1; first < k; first += kChunk, ++chunk) {
-      const int64_t end = least(k, first + kChunk);
-      for (int v = 0; v < V; ++v) sum[v] = zero<T>();
-      for (int64_t kk = first; kk < end; ++kk) {
-        const T* row = a + kk * stride + j;
-        if (whole) {
-          FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[v] = sum[v] + load(row + v * L);
-        } else {
-          for (int v = 0; v < V; ++v) sum[v] = sum[v] + load_n(row + v * L, count[v]);
-        }
-      }
-      const bool complete = chunk % kChunk == 0 || end == k;
-      for (int v = 0; v < V; ++v) {
-        super[v] = super[v] + sum[v];
-        if (complete) {
-          total[v] = total[v] + super[v];
-          super[v] = zero<T>();
-        }
-      }
-    }
-    for (int v = 0; v < V; ++v) {
-      T* p = y + j + v * L;
-      store_n(p, add ? load_n(p, count[v]) + total[v] : total[v], count[v]);
-    }
+// y (+)= the column sums of a (k, n) matrix, element (kk, j) at a[kk * stride + j].
+template <class T>
+void add_column_sums(const T* a, int64_t stride, int64_t k, int64_t n, bool add, T* y) {
+  T sums[kColumns];
+  for (int64_t j = 0; j < n; j += kColumns) {
+    const int64_t count = smaller(n - j, kColumns);
+    column_sums<T>(k, count, sums, [=](vec<T> sum, int64_t kk, int64_t i, int64_t some) __attribute__((always_inline)) {
+      return sum + load_some(a + kk * stride + j + i, some);
+    });
+    add_rows(y + j, 0, sums, 0, 1, count, add);
   }
 }
 

@@ -4,53 +4,38 @@
 // and the number of lanes cannot change a bit. B comes as contiguous vectors, A as broadcast scalars.
 #pragma once
 
-#include "kernel.h"
-#include "simd.h"
+#include "sum.h"
+#include "transpose.h"
 
 namespace {
-using namespace fastbp;
 
 // A panel is a strip of B, two vectors wide: element (kk, j) at [kk * panel_width + j].
-template <class T> inline constexpr int panel_width = 2 * lanes<T>;
+template <class T>
+inline constexpr int panel_width = 2 * lanes<T>;
 
-template <class T> struct Tile {
-  const T* a;       // A(row, kk) at a[row * a_row + kk * a_k]
+template <class T>
+struct Tile {
+  const T* a;  // A(row, kk) at a[row * a_row + kk * a_k]
   int64_t a_row;
   int64_t a_k;
-  const T* b;       // vector v of B(kk, ·) at b[kk * b_k + (v / 2) * b_pair + (v % 2) * lanes]
+  const T* b;  // vector v of B(kk, ·) at b[kk * b_k + (v / 2) * b_pair + (v % 2) * lanes]
   int64_t b_k;
   int64_t b_pair;
-  T* c;             // C(row, j) at c[row * c_row + j]
+  int64_t b_column;  // tile_transposed alone: B(kk, j) at b[j * b_column + kk]
+  T* c;              // C(row, j) at c[row * c_row + j]
   int64_t c_row;
-  const T* bias;    // added last, or null
+  const T* bias;  // added last, or null
   int64_t k;
-  int64_t tail;     // columns in the last vector, 1 to lanes
-  bool add;         // C += product instead of C = product
+  int64_t tail;  // columns in the last vector, 1 to lanes
+  bool add;      // C += product instead of C = product
 };
 
-template <class T> using TileFn = void (*)(const Tile<T>&);
+template <class T>
+using TileFn = void (*)(const Tile<T>&);
 
-#define FASTBP_UNROLL _Pragma("GCC unroll 16")
-
-template <class T, int R, int V> void tile(const Tile<T>& t) {
-  vec<T> sum[R][V];
-  FASTBP_UNROLL for (int r = 0; r < R; ++r) {
-    FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = zero<T>();
-  }
-  const T* a = t.a;
-  const T* b = t.b;
-  const int64_t a_row = t.a_row, a_k = t.a_k, b_k = t.b_k, b_pair = t.b_pair;
-  for (int64_t left = t.k; left > 0; --left) {
-    vec<T> bs[V];
-    FASTBP_UNROLL for (int v = 0; v < V; ++v) bs[v] = load(b + (v / 2) * b_pair + (v % 2) * lanes<T>);
-    FASTBP_UNROLL for (int r = 0; r < R; ++r) {
-      const vec<T> as = set1<T>(a[r * a_row]);
-      FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
-    }
-    a += a_k;
-    b += b_k;
-  }
-
+// C from the sums of a tile.
+template <class T, int R, int V>
+FASTBP_INLINE void store_tile(const Tile<T>& t, vec<T> (&sum)[R][V]) {
   // The last vector may be a part; a masked store is slow, so whole ones avoid it.
   const int64_t tail = t.tail, c_row = t.c_row;
   const bool whole = tail == lanes<T>;
@@ -79,6 +64,51 @@ template <class T, int R, int V> void tile(const Tile<T>& t) {
   }
 }
 
+template <class T, int R, int V>
+void tile(const Tile<T>& t) {
+  vec<T> sum[R][V];
+  FASTBP_UNROLL for (int r = 0; r < R; ++r) { FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = zero<T>(); }
+  const T* a = t.a;
+  const T* high = a + R / 2 * t.a_row;  // a second pointer for the upper rows: fewer offsets to keep in registers
+  const T* b = t.b;
+  const int64_t a_row = t.a_row, a_k = t.a_k, b_k = t.b_k, b_pair = t.b_pair;
+  for (int64_t left = t.k; left > 0; --left) {
+    vec<T> bs[V];
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) bs[v] = load(b + (v / 2) * b_pair + (v % 2) * lanes<T>);
+    FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+      const vec<T> as = set1<T>(r < R / 2 ? a[r * a_row] : high[(r - R / 2) * a_row]);
+      FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
+    }
+    a += a_k;
+    high += a_k;
+    b += b_k;
+  }
+  store_tile<T, R, V>(t, sum);
+}
+
+// The same from a B stored with contiguous columns, transposed on the way: for so few rows that a copy would not pay.
+template <class T, int R, int V>
+void tile_transposed(const Tile<T>& t) {
+  constexpr int L = lanes<T>;
+  vec<T> sum[R][V];
+  FASTBP_UNROLL for (int r = 0; r < R; ++r) { FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = zero<T>(); }
+  const int64_t a_row = t.a_row, a_k = t.a_k;
+  for (int64_t kk = 0; kk < t.k; kk += L) {
+    const T* a = t.a + kk * a_k;
+    const int64_t count = smaller(t.k - kk, L);
+    FASTBP_UNROLL for (int v = 0; v < V; ++v) {
+      vec<T> bs[L];
+      load_square(t.b + v * L * t.b_column + kk, t.b_column, v + 1 < V ? L : t.tail, count, bs);
+      transpose_square<T>(bs);
+      FASTBP_UNROLL for (int i = 0; i < L; ++i) {
+        if (i >= count) break;
+        FASTBP_UNROLL for (int r = 0; r < R; ++r) sum[r][v] = fma(set1<T>(a[r * a_row + i * a_k]), bs[i], sum[r][v]);
+      }
+    }
+  }
+  store_tile<T, R, V>(t, sum);
+}
+
 // Rows of a tile for 1, 2 and 4 vectors: as many sums as the registers hold beside V vectors of B and one broadcast
 // (16 registers on AVX2, 32 on AVX-512 and NEON), and at least 8 sums = 2 FMA ports × 4 cycles latency where possible.
 #if defined(FASTBP_SIMD_AVX2)
@@ -86,31 +116,33 @@ constexpr int kRows1 = 12, kRows2 = 6, kRows4 = 3;
 #elif defined(FASTBP_SIMD_AVX512)
 constexpr int kRows1 = 14, kRows2 = 14, kRows4 = 6;
 #elif defined(FASTBP_SIMD_NEON)
-constexpr int kRows1 = 12, kRows2 = 12, kRows4 = 6;
+constexpr int kRows1 = 12, kRows2 = 12, kRows4 = 5;
 #else
 constexpr int kRows1 = 4, kRows2 = 4, kRows4 = 1;
 #endif
-constexpr int kMaxRows = kRows1 > kRows2 ? kRows1 : kRows2;
+// Rows of tile_transposed: more would not fit beside the square.
+constexpr int kRowsTransposed = 3;
 
 // [rows - 1] for 1, 2 and 4 vectors.
-template <class T> struct TileTable {
+template <class T>
+struct TileTable {
   TileFn<T> one[kRows1];
   TileFn<T> two[kRows2];
   TileFn<T> four[kRows4];
+  TileFn<T> transposed_one[kRowsTransposed];
+  TileFn<T> transposed_two[kRowsTransposed];
 };
 
-template <int... I> struct Indices {};
-template <int N, int... I> struct MakeIndices : MakeIndices<N - 1, N - 1, I...> {};
-template <int... I> struct MakeIndices<0, I...> {
-  using type = Indices<I...>;
-};
-template <int N> using indices = typename MakeIndices<N>::type;
-
-template <class T, int... I, int... J, int... K>
-constexpr TileTable<T> make_tiles(Indices<I...>, Indices<J...>, Indices<K...>) {
-  return {{tile<T, I + 1, 1>...}, {tile<T, J + 1, 2>...}, {tile<T, K + 1, 4>...}};
+template <class T, int... I, int... J, int... K, int... N>
+constexpr TileTable<T> make_tiles(Indices<I...>, Indices<J...>, Indices<K...>, Indices<N...>) {
+  return {{tile<T, I + 1, 1>...},
+          {tile<T, J + 1, 2>...},
+          {tile<T, K + 1, 4>...},
+          {tile_transposed<T, N + 1, 1>...},
+          {tile_transposed<T, N + 1, 2>...}};
 }
 template <class T>
-constexpr TileTable<T> kTiles = make_tiles<T>(indices<kRows1>{}, indices<kRows2>{}, indices<kRows4>{});
+constexpr TileTable<T> kTiles =
+    make_tiles<T>(indices<kRows1>{}, indices<kRows2>{}, indices<kRows4>{}, indices<kRowsTransposed>{});
 
 }  // namespace

@@ -22,6 +22,8 @@ ACTIVATIONS = (
     ("softplus", 0.0), ("mish", 0.0), ("tanh", 0.0), ("sigmoid", 0.0),
 )  # fmt: skip
 
+OPTIONS = tuple(itertools.product((False, True), repeat=2))  # a bias, the value before the activation
+
 
 def stored(x: np.ndarray, transpose: bool) -> np.ndarray:
     """x, or its last two axes exchanged in memory."""
@@ -77,10 +79,12 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 
 @case("linear_forward", "activations")
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
-    for (activation, constant), (m, k, n) in itertools.product(ACTIVATIONS, ((0, 3, 4), (5, 7, 9), (33, 513, 70))):
-        for bias, z in itertools.product((False, True), (False, True)):
-            x, w, b = draw.values(T, m, k), draw.values(T, n, k), draw.values(T, n) if bias else None
-            yield [x, w / T.type(np.sqrt(k)), b, activation, constant, Out((m, n)) if z else None, Out((m, n))]
+    small = [(shape, *options) for shape in ((0, 3, 4), (5, 7, 9)) for options in OPTIONS]
+    for (activation, constant), ((m, k, n), bias, z) in itertools.product(
+        ACTIVATIONS, (*small, ((33, 513, 70), True, True))
+    ):
+        x, w, b = draw.values(T, m, k), draw.values(T, n, k), draw.values(T, n) if bias else None
+        yield [x, w / T.type(np.sqrt(k)), b, activation, constant, Out((m, n)) if z else None, Out((m, n))]
 
 
 @case("linear_forward", "special")
