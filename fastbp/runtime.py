@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import platform
-
 from fastbp import _native
 from fastbp.version import __version__
 
@@ -27,6 +24,8 @@ def set_num_threads(count: int) -> None:
 
 def cuda_status() -> str:
     """Whether tensors can live on a CUDA device, and why not where they cannot."""
+    import importlib.util
+
     if importlib.util.find_spec("numba_cuda") is None:
         return "not available: numba-cuda is not installed"
     return "not available: this version has no CUDA backend"
@@ -34,6 +33,8 @@ def cuda_status() -> str:
 
 def info() -> dict[str, str]:
     """What fastbp runs on: version, instruction sets (available, in use), threads and why, CUDA or why not."""
+    import platform  # costs more than it is worth to those who only import fastbp
+
     return {
         "fastbp": __version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",

@@ -6,19 +6,16 @@ Recorder, checker, scheduler, benchmarks and tests read these facts; nothing els
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 PARTITIONS = ("elements", "rows", "outputs", "none")
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """The facts of one kernel. Operands and constants are named as in its signature.
 
     inputs, inplace, outputs: operands that are read, read and written, written.
@@ -80,6 +77,15 @@ def size(operand: Any) -> int:
     return int(getattr(operand, "size", 1))
 
 
+def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's parameters, or those that it declares in `parameters` where it takes any number.
+
+    Without the inspect module, which takes longer to import than all kernels.
+    """
+    declared = getattr(function, "parameters", None)
+    return declared or function.__code__.co_varnames[: function.__code__.co_argcount]
+
+
 def kernel(
     *,
     inputs: str = "",
@@ -101,7 +107,7 @@ def kernel(
     marked = [word for group in groups for word in group]
 
     def declare(body: Callable[..., None]) -> Callable[..., None]:
-        parameters = tuple(inspect.signature(body).parameters)
+        parameters = parameters_of(body)
         operands = [n for group in names for n in group]
         if not set(operands) <= set(parameters) or partition not in PARTITIONS:
             raise ValueError(

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
@@ -40,8 +39,7 @@ __all__ = [
 REDUCTIONS = ("none", "mean", "sum")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """How a row loss runs: its kernel with the operands around the denominator, and ∂loss/∂x from recorded operations
     (weighted, not divided) for a backward pass that is itself recorded."""
 

@@ -6,14 +6,13 @@ right to the last place (but for rare ties). To add an operation, add one `unary
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.facts import kernel
+from fastbp.kernels.facts import kernel, parameters_of
 
 COSTLY = 16  # operations that one exp, log or tanh costs, about
 
@@ -78,7 +77,7 @@ def unary(name: str, equation: str, forward: Callable[..., Any], backward: Calla
     The second parameter of `backward` is what the operation saves, x or y; those after it are by-value constants,
     rounded to the type of the operands.
     """
-    _, saved, *constants = inspect.signature(backward).parameters
+    _, saved, *constants = parameters_of(backward)
 
     def define(suffix: str, doc: str, function: Callable[..., Any], inputs: list[str], output: str) -> None:
         def body(*arguments: Any) -> None:
@@ -89,9 +88,7 @@ def unary(name: str, equation: str, forward: Callable[..., Any], backward: Calla
         parameters = [*inputs, *constants, output]
         body.__name__ = body.__qualname__ = f"{name}_{suffix}"
         body.__doc__ = doc + " All tensors of one shape, float32 or float64."
-        body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter(p, inspect.Parameter.POSITIONAL_ONLY) for p in parameters]
-        )
+        body.parameters = tuple(parameters)  # type: ignore[attr-defined]
         declare = kernel(inputs=" ".join(inputs), outputs=output, operations=cost, saved=saved)
         globals()[body.__name__] = declare(body)
 

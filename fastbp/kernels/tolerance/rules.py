@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from fastbp.kernels.facts import parameters_of
 
 CHUNK = 512  # terms in one chain
 LANES = 16  # chains side by side in sums over the last axis
@@ -63,11 +63,6 @@ def allowed(name: str, output: str, arguments: dict[str, Any], expected: np.ndar
         bound = np.asarray(rule(**{p: {**wide, **context}[p] for p in parameters_of(rule)}), np.float64)
     finite = np.nan_to_num(bound, nan=0.0, posinf=0.0)  # where an infinity took part the result is exact
     return finite + 8 * float(np.finfo(expected.dtype).smallest_subnormal)
-
-
-@functools.cache
-def parameters_of(rule: Callable[..., Any]) -> tuple[str, ...]:
-    return tuple(inspect.signature(rule).parameters)
 
 
 def widen(value: Any) -> Any:
