@@ -11,19 +11,27 @@ std::string shape_text(std::span<const int64_t> shape) {
 }
 std::string shape_text(const Buffer& b) { return shape_text(b.dims()); }
 
-void fail_value(const std::string& op, const std::string& message) { throw nb::value_error(("[" + op + "] " + message).c_str()); }
-void fail_type(const std::string& op, const std::string& message) { throw nb::type_error(("[" + op + "] " + message).c_str()); }
+void fail_value(const std::string& op, const std::string& message) {
+  throw nb::value_error(("[" + op + "] " + message).c_str());
+}
+void fail_type(const std::string& op, const std::string& message) {
+  throw nb::type_error(("[" + op + "] " + message).c_str());
+}
 
 void* input(const std::string& op, const char* name, const Buffer& b, DType dtype) {
   if (b.dtype != dtype)
     fail_type(op, std::string("expected ") + name + " of dtype " + kDTypeName[dtype] + ", got " + kDTypeName[b.dtype]);
-  if (!b.contiguous) fail_value(op, std::string("expected a contiguous ") + name + ", got strides " + shape_text(std::span<const int64_t>(b.strides, b.ndim)));
+  if (!b.contiguous)
+    fail_value(op, std::string("expected a contiguous ") + name + ", got strides " +
+                       shape_text(std::span<const int64_t>(b.strides, b.ndim)));
   return b.data;
 }
 
-void* input(const std::string& op, const char* name, const Buffer& b, DType dtype, std::initializer_list<int64_t> shape) {
+void* input(const std::string& op, const char* name, const Buffer& b, DType dtype,
+            std::initializer_list<int64_t> shape) {
   if (b.ndim != static_cast<int>(shape.size()) || !std::equal(shape.begin(), shape.end(), b.shape))
-    fail_value(op, std::string("expected ") + name + " of shape " + shape_text({shape.begin(), shape.size()}) + ", got " + shape_text(b));
+    fail_value(op, std::string("expected ") + name + " of shape " + shape_text({shape.begin(), shape.size()}) +
+                       ", got " + shape_text(b));
   return input(op, name, b, dtype);
 }
 
@@ -45,12 +53,15 @@ void* output(const std::string& op, const char* name, Buffer& b, DType dtype, st
 }
 
 void require_dims(const std::string& op, const char* name, const Buffer& b, int ndim, const char* meaning) {
-  if (b.ndim != ndim) fail_value(op, std::string("expected ") + name + " of shape " + meaning + ", got " + shape_text(b));
+  if (b.ndim != ndim)
+    fail_value(op, std::string("expected ") + name + " of shape " + meaning + ", got " + shape_text(b));
 }
 
-void require_same_shape(const std::string& op, const char* name, const Buffer& b, const char* other_name, const Buffer& other) {
+void require_same_shape(const std::string& op, const char* name, const Buffer& b, const char* other_name,
+                        const Buffer& other) {
   if (b.ndim != other.ndim || std::memcmp(b.shape, other.shape, sizeof(int64_t) * b.ndim) != 0)
-    fail_value(op, std::string("expected ") + name + " of the shape of " + other_name + ", " + shape_text(other) + ", got " + shape_text(b));
+    fail_value(op, std::string("expected ") + name + " of the shape of " + other_name + ", " + shape_text(other) +
+                       ", got " + shape_text(b));
 }
 
 void require_apart(const std::string& op, const Buffer& out, const Buffer& in, bool in_place) {
@@ -66,7 +77,8 @@ void require_apart(const std::string& op, const Buffer& out, const Buffer& in, b
   };
   const auto [a0, a1] = bounds(out);
   const auto [b0, b1] = bounds(in);
-  if (a0 < b1 && b0 < a1) fail_value(op, "expected an output that shares no memory with an input, got overlapping ones");
+  if (a0 < b1 && b0 < a1)
+    fail_value(op, "expected an output that shares no memory with an input, got overlapping ones");
 }
 
 void set_dimensions(Args& args, std::span<const int64_t> shape, const int64_t (*strides)[kMaxDims], int operands) {
@@ -76,7 +88,8 @@ void set_dimensions(Args& args, std::span<const int64_t> shape, const int64_t (*
     count *= shape[d];
     if (shape[d] == 1) continue;
     bool merge = n > 0;
-    for (int k = 0; k < operands && merge; ++k) merge = args.n[kStridesAt + k * kMaxDims + n - 1] == strides[k][d] * shape[d];
+    for (int k = 0; k < operands && merge; ++k)
+      merge = args.n[kStridesAt + k * kMaxDims + n - 1] == strides[k][d] * shape[d];
     if (!merge) args.n[kShapeAt + n++] = 1;
     args.n[kShapeAt + n - 1] *= shape[d];
     for (int k = 0; k < operands; ++k) args.n[kStridesAt + k * kMaxDims + n - 1] = strides[k][d];
@@ -90,7 +103,8 @@ void set_constant(const std::string& op, const char* name, nb::handle value, DTy
   double real = 0;
   int64_t integer = 0;
   if (dtype == kInt64 || dtype == kBool) {
-    if (!nb::try_cast<int64_t>(value, integer)) fail_type(op, std::string("expected ") + name + " as an integer for dtype " + kDTypeName[dtype]);
+    if (!nb::try_cast<int64_t>(value, integer))
+      fail_type(op, std::string("expected ") + name + " as an integer for dtype " + kDTypeName[dtype]);
     if (dtype == kBool) integer = integer != 0;
     real = static_cast<double>(integer);
   } else if (!nb::try_cast<double>(value, real)) {
@@ -111,7 +125,8 @@ Place place_of(const char* name) {
   for (int list = 0; list < table->count; ++list)
     for (int index = 0; index < table->lists[list].count; ++index) {
       const Entry& entry = table->lists[list].entries[index];
-      if (entry.family != Family::kUnary && entry.family != Family::kUnaryBackward && !std::strcmp(entry.name, name)) return {list, index};
+      if (entry.family != Family::kUnary && entry.family != Family::kUnaryBackward && !std::strcmp(entry.name, name))
+        return {list, index};
     }
   throw std::runtime_error(std::string("no kernel is named ") + name);
 }

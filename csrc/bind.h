@@ -22,7 +22,8 @@ std::string shape_text(std::span<const int64_t> shape);
 
 // An operand that is read: contiguous, of the type and shape asked for. Returns its memory.
 void* input(const std::string& op, const char* name, const Buffer& b, DType dtype);
-void* input(const std::string& op, const char* name, const Buffer& b, DType dtype, std::initializer_list<int64_t> shape);
+void* input(const std::string& op, const char* name, const Buffer& b, DType dtype,
+            std::initializer_list<int64_t> shape);
 // An operand that is written: as above and writable; the write is counted.
 void* output(const std::string& op, const char* name, Buffer& b, DType dtype);
 void* output(const std::string& op, const char* name, Buffer& b, DType dtype, std::initializer_list<int64_t> shape);
@@ -31,7 +32,8 @@ void* output(const std::string& op, const char* name, Buffer& b, DType dtype, st
 void count_write(const std::string& op, const char* name, Buffer& b);
 
 void require_dims(const std::string& op, const char* name, const Buffer& b, int ndim, const char* meaning);
-void require_same_shape(const std::string& op, const char* name, const Buffer& b, const char* other_name, const Buffer& other);
+void require_same_shape(const std::string& op, const char* name, const Buffer& b, const char* other_name,
+                        const Buffer& other);
 
 // Refuses an output that shares memory with an input; `in_place` allows the very same elements.
 void require_apart(const std::string& op, const Buffer& out, const Buffer& in, bool in_place = false);
@@ -39,7 +41,8 @@ void require_apart(const std::string& op, const Buffer& out, const Buffer& in, b
 // Layout of Args.n for kernels that walk collapsed dimensions, as csrc/broadcast.h has it.
 constexpr int kShapeAt = 2, kStridesAt = kShapeAt + kMaxDims, kIntConstantAt = kStridesAt + 3 * kMaxDims;
 
-// Writes the dimensions and `operands` sets of strides into args, neighbours along which all operands move as one merged.
+// Writes the dimensions and `operands` sets of strides into args, neighbours along which all operands move as one
+// merged.
 void set_dimensions(Args& args, std::span<const int64_t> shape, const int64_t (*strides)[kMaxDims], int operands);
 
 // Puts a number into args as by-value constant `which`; TypeError when it is none that fits the type.

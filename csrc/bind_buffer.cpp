@@ -66,13 +66,16 @@ Buffer reshape(const Buffer& b, nb::handle shape) {
   int64_t size = 1;
   for (int64_t n : std::span<const int64_t>(s)) size *= n;
   if (!b.contiguous) fail_value("reshape", "expected a contiguous buffer");
-  if (size != b.size) fail_value("reshape", "expected a shape of " + std::to_string(b.size) + " elements, got " + shape_text(std::span<const int64_t>(s)));
+  if (size != b.size)
+    fail_value("reshape", "expected a shape of " + std::to_string(b.size) + " elements, got " +
+                              shape_text(std::span<const int64_t>(s)));
   return b.reshaped(s);
 }
 
 // ---------------------------------------------------------------- from other libraries
 
-Buffer foreign(void* data, DType dtype, std::span<const int64_t> shape, std::span<const int64_t> strides, bool readonly, std::shared_ptr<void> owner) {
+Buffer foreign(void* data, DType dtype, std::span<const int64_t> shape, std::span<const int64_t> strides, bool readonly,
+               std::shared_ptr<void> owner) {
   Buffer b;
   b.dtype = dtype;
   b.set_shape(shape);
@@ -98,12 +101,17 @@ int dtype_of_format(const char* format, Py_ssize_t item) {
   if (*format == '@' || *format == '=' || *format == '<') ++format;
   if (std::strlen(format) != 1) return -1;
   switch (*format) {
-    case 'f': return kFloat32;
-    case 'd': return kFloat64;
+    case 'f':
+      return kFloat32;
+    case 'd':
+      return kFloat64;
     case 'l':
-    case 'q': return item == 8 ? kInt64 : -1;
-    case '?': return kBool;
-    default: return -1;
+    case 'q':
+      return item == 8 ? kInt64 : -1;
+    case '?':
+      return kBool;
+    default:
+      return -1;
   }
 }
 
@@ -129,7 +137,9 @@ Buffer from_array(nb::handle array) {
     delete view;
   });
   const int dtype = dtype_of_format(py->format, py->itemsize);
-  if (dtype < 0) fail_type(op, std::string("expected dtype float32, float64, int64 or bool, got format '") + (py->format ? py->format : "") + "'");
+  if (dtype < 0)
+    fail_type(op, std::string("expected dtype float32, float64, int64 or bool, got format '") +
+                      (py->format ? py->format : "") + "'");
   if (py->ndim > kMaxDims) fail_value(op, "expected at most 8 dimensions, got " + std::to_string(py->ndim));
   Dims shape{py->ndim, {}}, strides{py->ndim, {}};
   for (int d = 0; d < py->ndim; ++d) {
@@ -137,7 +147,8 @@ Buffer from_array(nb::handle array) {
     if (py->strides[d] % py->itemsize) fail_value(op, "expected strides that are whole elements");
     strides.values[d] = py->strides[d] / py->itemsize;
   }
-  if (reinterpret_cast<uintptr_t>(py->buf) % kItemSize[dtype]) fail_value(op, "expected memory aligned to its elements");
+  if (reinterpret_cast<uintptr_t>(py->buf) % kItemSize[dtype])
+    fail_value(op, "expected memory aligned to its elements");
   return foreign(py->buf, static_cast<DType>(dtype), shape, strides, readonly, std::move(owner));
 }
 
@@ -173,8 +184,11 @@ Buffer from_dlpack(nb::handle object) {
 template <class... Flags> nb::object as_ndarray(nb::handle self, Buffer& b) {
   size_t shape[kMaxDims];
   for (int d = 0; d < b.ndim; ++d) shape[d] = static_cast<size_t>(b.shape[d]);
-  const nb::dlpack::dtype types[kDTypes] = {nb::dtype<float>(), nb::dtype<double>(), nb::dtype<int64_t>(), nb::dtype<bool>()};
-  return nb::cast(nb::ndarray<nb::array_api, nb::device::cpu, Flags...>(b.data, b.ndim, shape, self, b.strides, types[b.dtype]), nb::rv_policy::reference);
+  const nb::dlpack::dtype types[kDTypes] = {nb::dtype<float>(), nb::dtype<double>(), nb::dtype<int64_t>(),
+                                            nb::dtype<bool>()};
+  return nb::cast(
+      nb::ndarray<nb::array_api, nb::device::cpu, Flags...>(b.data, b.ndim, shape, self, b.strides, types[b.dtype]),
+      nb::rv_policy::reference);
 }
 
 nb::object dlpack(nb::handle self, nb::kwargs options) {
@@ -244,18 +258,23 @@ PyType_Slot slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
 void bind_buffer(nb::module_& m) {
   nb::class_<Buffer>(m, "Buffer", nb::type_slots(slots), "A typed, strided window onto host memory.")
       .def_prop_ro("shape", [](const Buffer& b) { return tuple_of(b.shape, b.ndim); })
-      .def_prop_ro("strides", [](const Buffer& b) { return tuple_of(b.strides, b.ndim); }, "In elements.")
-      .def_prop_ro("dtype", [](const Buffer& b) { return static_cast<int>(b.dtype); }, "0 float32, 1 float64, 2 int64, 3 bool.")
+      .def_prop_ro(
+          "strides", [](const Buffer& b) { return tuple_of(b.strides, b.ndim); }, "In elements.")
+      .def_prop_ro(
+          "dtype", [](const Buffer& b) { return static_cast<int>(b.dtype); }, "0 float32, 1 float64, 2 int64, 3 bool.")
       .def_ro("ndim", &Buffer::ndim)
       .def_ro("size", &Buffer::size)
       .def_ro("contiguous", &Buffer::contiguous)
       .def_prop_ro("nbytes", &Buffer::bytes)
       .def_prop_ro("readonly", [](const Buffer& b) { return b.storage->readonly; })
-      .def_prop_ro("shared", [](const Buffer& b) { return b.storage->shared; }, "Whether others may write to it unseen.")
-      .def_prop_ro("version", [](const Buffer& b) { return b.storage->version.load(); }, "How often it was written to.")
+      .def_prop_ro(
+          "shared", [](const Buffer& b) { return b.storage->shared; }, "Whether others may write to it unseen.")
+      .def_prop_ro(
+          "version", [](const Buffer& b) { return b.storage->version.load(); }, "How often it was written to.")
       .def_prop_ro("data_ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
       .def("same_storage", [](const Buffer& a, const Buffer& b) { return a.storage == b.storage; })
-      .def("touch", [](Buffer& b) { b.storage->version.fetch_add(1); }, "Counts a write made by other means.")
+      .def(
+          "touch", [](Buffer& b) { b.storage->version.fetch_add(1); }, "Counts a write made by other means.")
       .def("view", &view, nb::arg("shape"), nb::arg("strides"), nb::arg("offset") = 0,
            "A window onto the same memory; strides and offset in elements.")
       .def("reshape", &reshape, nb::arg("shape"), "The same elements in another shape; for contiguous buffers.")

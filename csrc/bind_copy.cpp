@@ -11,13 +11,15 @@ namespace {
 void set_strided(const std::string& op, Args& args, const Buffer& x, const Buffer& y) {
   int order[kMaxDims];
   for (int d = 0; d < y.ndim; ++d) order[d] = d;
-  std::stable_sort(order, order + y.ndim, [&](int i, int j) { return std::abs(y.strides[i]) > std::abs(y.strides[j]); });
+  std::stable_sort(order, order + y.ndim,
+                   [&](int i, int j) { return std::abs(y.strides[i]) > std::abs(y.strides[j]); });
   int64_t shape[kMaxDims], strides[2][kMaxDims];
   for (int d = 0; d < y.ndim; ++d) {
     shape[d] = y.shape[order[d]];
     strides[0][d] = x.ndim ? x.strides[order[d]] : 0;
     strides[1][d] = y.strides[order[d]];
-    if (y.size && shape[d] > 1 && strides[1][d] == 0) fail_value(op, "expected a y whose elements are apart, got an expanded one");
+    if (y.size && shape[d] > 1 && strides[1][d] == 0)
+      fail_value(op, "expected a y whose elements are apart, got an expanded one");
   }
   set_dimensions(args, {shape, static_cast<size_t>(y.ndim)}, strides, 2);
 }
@@ -26,7 +28,8 @@ void copy(const Buffer& x, Buffer& y) {
   static const Place place = place_of("copy");
   static const std::string op = "copy";
   require_same_shape(op, "y", y, "x", x);
-  if (x.dtype != y.dtype) fail_type(op, std::string("expected y of dtype ") + kDTypeName[x.dtype] + ", got " + kDTypeName[y.dtype]);
+  if (x.dtype != y.dtype)
+    fail_type(op, std::string("expected y of dtype ") + kDTypeName[x.dtype] + ", got " + kDTypeName[y.dtype]);
   count_write(op, "y", y);
   require_apart(op, y, x);
   Args a{};
@@ -64,7 +67,8 @@ void cast(const Buffer& x, Buffer& y) {
 void concatenate(nb::list xs, int axis, Buffer& y) {
   static const Place place = place_of("concatenate");
   static const std::string op = "concatenate";
-  if (axis < 0 || axis >= y.ndim) fail_value(op, "expected axis from 0 to " + std::to_string(y.ndim - 1) + ", got " + std::to_string(axis));
+  if (axis < 0 || axis >= y.ndim)
+    fail_value(op, "expected axis from 0 to " + std::to_string(y.ndim - 1) + ", got " + std::to_string(axis));
   std::vector<void*> pointers;
   std::vector<int64_t> offsets{0};
   int64_t inner = 1, length = 0;
@@ -73,13 +77,16 @@ void concatenate(nb::list xs, int axis, Buffer& y) {
     const Buffer& x = nb::cast<const Buffer&>(item);
     bool fits = x.ndim == y.ndim;
     for (int d = 0; fits && d < y.ndim; ++d) fits = d == axis || x.shape[d] == y.shape[d];
-    if (!fits) fail_value(op, "expected tensors of shape " + shape_text(y) + " outside of axis " + std::to_string(axis) + ", got " + shape_text(x));
+    if (!fits)
+      fail_value(op, "expected tensors of shape " + shape_text(y) + " outside of axis " + std::to_string(axis) +
+                         ", got " + shape_text(x));
     pointers.push_back(input(op, "xs", x, y.dtype));
     require_apart(op, y, x);
     offsets.push_back(offsets.back() + x.shape[axis] * inner);
     length += x.shape[axis];
   }
-  if (length != y.shape[axis]) fail_value(op, "expected lengths that sum to " + std::to_string(y.shape[axis]) + ", got " + std::to_string(length));
+  if (length != y.shape[axis])
+    fail_value(op, "expected lengths that sum to " + std::to_string(y.shape[axis]) + ", got " + std::to_string(length));
   Args a{};
   a.p[0] = pointers.data();
   a.p[1] = output(op, "y", y, y.dtype);
@@ -93,7 +100,9 @@ void require_index(const std::string& op, const Buffer& index, int64_t low, int6
   const int64_t* i = static_cast<const int64_t*>(input(op, "index", index, kInt64));
   for (int64_t k = 0; k < index.size; ++k)
     if (i[k] < low || i[k] >= high)
-      throw nb::index_error(("[" + op + "] expected indices from " + std::to_string(low) + " to " + std::to_string(high - 1) + ", got " + std::to_string(i[k])).c_str());
+      throw nb::index_error(("[" + op + "] expected indices from " + std::to_string(low) + " to " +
+                             std::to_string(high - 1) + ", got " + std::to_string(i[k]))
+                                .c_str());
 }
 
 void gather(const Buffer& x, const Buffer& index, Buffer& y) {
@@ -169,7 +178,8 @@ void arange(nb::handle start, nb::handle step, Buffer& y) {
   a.p[0] = output(op, "y", y, y.dtype);
   a.n[0] = y.size;
   if (y.dtype == kInt64) {
-    if (!nb::try_cast<int64_t>(start, a.n[1]) || !nb::try_cast<int64_t>(step, a.n[2])) fail_type(op, "expected start and step as integers");
+    if (!nb::try_cast<int64_t>(start, a.n[1]) || !nb::try_cast<int64_t>(step, a.n[2]))
+      fail_type(op, "expected start and step as integers");
   } else if (!nb::try_cast<double>(start, a.c[0]) || !nb::try_cast<double>(step, a.c[1])) {
     fail_type(op, "expected start and step as numbers");
   }

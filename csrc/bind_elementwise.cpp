@@ -44,10 +44,14 @@ template <class... C> void def_unary(nb::module_& m, Place place, bool backward)
 
 void bind_unary(nb::module_& m, Place place, bool backward) {
   switch (place.entry().constants) {
-    case 0: return def_unary<>(m, place, backward);
-    case 1: return def_unary<double>(m, place, backward);
-    case 2: return def_unary<double, double>(m, place, backward);
-    default: throw std::runtime_error(std::string("too many constants: ") + place.entry().name);
+    case 0:
+      return def_unary<>(m, place, backward);
+    case 1:
+      return def_unary<double>(m, place, backward);
+    case 2:
+      return def_unary<double, double>(m, place, backward);
+    default:
+      throw std::runtime_error(std::string("too many constants: ") + place.entry().name);
   }
 }
 
@@ -72,7 +76,8 @@ void set_broadcast(const std::string& op, Args& args, const Buffer& y, std::init
 }
 
 // An operand of a broadcasting kernel: a buffer, or a number that goes by value.
-void* operand(const std::string& op, const char* name, nb::handle h, DType dtype, Args& args, int which, const Buffer** b) {
+void* operand(const std::string& op, const char* name, nb::handle h, DType dtype, Args& args, int which,
+              const Buffer** b) {
   if (nb::inst_check(h) && nb::try_cast<const Buffer*>(h, *b)) return input(op, name, **b, dtype);
   *b = nullptr;
   set_constant(op, name, h, dtype, args, which);
@@ -145,11 +150,18 @@ void bind_elementwise(nb::module_& m) {
     for (int index = 0; index < table->lists[list].count; ++index) {
       const Place place{list, index};
       switch (place.entry().family) {
-        case Family::kUnary: bind_unary(m, place, false); break;
-        case Family::kUnaryBackward: bind_unary(m, place, true); break;
+        case Family::kUnary:
+          bind_unary(m, place, false);
+          break;
+        case Family::kUnaryBackward:
+          bind_unary(m, place, true);
+          break;
         case Family::kBinary:
-        case Family::kComparison: bind_binary(m, place); break;
-        default: break;
+        case Family::kComparison:
+          bind_binary(m, place);
+          break;
+        default:
+          break;
       }
     }
   bind_where(m);

@@ -20,7 +20,9 @@ int64_t activation_index(const std::string& op, nb::handle name) {
         return i;
       }
   }
-  fail_value(op, std::string("expected activation as None or the name of a unary operation with at most one constant, got ") + text);
+  fail_value(
+      op, std::string("expected activation as None or the name of a unary operation with at most one constant, got ") +
+              text);
 }
 
 void matmul(const Buffer& a, const Buffer& b, bool transpose_a, bool transpose_b, bool accumulate, Buffer& y) {
@@ -30,13 +32,15 @@ void matmul(const Buffer& a, const Buffer& b, bool transpose_a, bool transpose_b
   if (dims != 2 && dims != 3) fail_value(op, "expected y of shape (batch, m, n) or (m, n), got " + shape_text(y));
   require_dims(op, "a", a, dims, "as many dimensions as y");
   require_dims(op, "b", b, dims, "as many dimensions as y");
-  const int64_t batch = dims == 3 ? y.shape[0] : 1, batch_a = dims == 3 ? a.shape[0] : 1, batch_b = dims == 3 ? b.shape[0] : 1;
+  const int64_t batch = dims == 3 ? y.shape[0] : 1, batch_a = dims == 3 ? a.shape[0] : 1,
+                batch_b = dims == 3 ? b.shape[0] : 1;
   const int64_t m = y.shape[dims - 2], n = y.shape[dims - 1];
   const int64_t am = a.shape[dims - (transpose_a ? 1 : 2)], ak = a.shape[dims - (transpose_a ? 2 : 1)];
   const int64_t bk = b.shape[dims - (transpose_b ? 1 : 2)], bn = b.shape[dims - (transpose_b ? 2 : 1)];
   if (am != m || bn != n || ak != bk || (batch_a != batch && batch_a != 1) || (batch_b != batch && batch_b != 1))
     fail_value(op, "expected a (batch, m, k), b (batch, k, n) for y " + shape_text(y) + ", got a " + shape_text(a) +
-                       (transpose_a ? " transposed" : "") + ", b " + shape_text(b) + (transpose_b ? " transposed" : ""));
+                       (transpose_a ? " transposed" : "") + ", b " + shape_text(b) +
+                       (transpose_b ? " transposed" : ""));
   Args args{};
   args.p[0] = input(op, "a", a, y.dtype);
   args.p[1] = input(op, "b", b, y.dtype);
@@ -56,7 +60,8 @@ void linear_forward(const Buffer& x, const Buffer& w, const Buffer* b, nb::handl
   require_dims(op, "w", w, 2, "(n, k)");
   const int64_t m = x.shape[0], k = x.shape[1], n = w.shape[0];
   if (w.shape[1] != k)
-    fail_value(op, "expected w of shape (n, k) = (" + std::to_string(n) + ", " + std::to_string(k) + "), got " + shape_text(w));
+    fail_value(op, "expected w of shape (n, k) = (" + std::to_string(n) + ", " + std::to_string(k) + "), got " +
+                       shape_text(w));
   Args a{};
   a.p[0] = input(op, "x", x, x.dtype);
   a.p[1] = input(op, "w", w, x.dtype);
@@ -72,7 +77,8 @@ void linear_forward(const Buffer& x, const Buffer& w, const Buffer* b, nb::handl
   call(kernel_for(op, place.entry(), x.dtype), a);
 }
 
-void linear_backward_input(const Buffer& dy, const Buffer& w, nb::handle activation, double constant, const Buffer* s, Buffer& dx) {
+void linear_backward_input(const Buffer& dy, const Buffer& w, nb::handle activation, double constant, const Buffer* s,
+                           Buffer& dx) {
   static const Place place = place_of("linear_backward_input");
   static const std::string op = "linear_backward_input";
   require_dims(op, "dy", dy, 2, "(m, n)");
@@ -118,13 +124,14 @@ void linear_backward_weight(const Buffer& dy, const Buffer& x, bool accumulate, 
 }  // namespace
 
 void bind_gemm(nb::module_& m) {
-  m.def("matmul", &matmul, nb::arg("a"), nb::arg("b"), nb::arg("transpose_a"), nb::arg("transpose_b"), nb::arg("accumulate"), nb::arg("y"));
-  m.def("linear_forward", &linear_forward, nb::arg("x"), nb::arg("w"), nb::arg("b").none(), nb::arg("activation").none(),
-        nb::arg("constant"), nb::arg("z").none(), nb::arg("y"));
+  m.def("matmul", &matmul, nb::arg("a"), nb::arg("b"), nb::arg("transpose_a"), nb::arg("transpose_b"),
+        nb::arg("accumulate"), nb::arg("y"));
+  m.def("linear_forward", &linear_forward, nb::arg("x"), nb::arg("w"), nb::arg("b").none(),
+        nb::arg("activation").none(), nb::arg("constant"), nb::arg("z").none(), nb::arg("y"));
   m.def("linear_backward_input", &linear_backward_input, nb::arg("dy"), nb::arg("w"), nb::arg("activation").none(),
         nb::arg("constant"), nb::arg("s").none(), nb::arg("dx"));
-  m.def("linear_backward_weight", &linear_backward_weight, nb::arg("dy"), nb::arg("x"), nb::arg("accumulate"), nb::arg("dw"),
-        nb::arg("db").none());
+  m.def("linear_backward_weight", &linear_backward_weight, nb::arg("dy"), nb::arg("x"), nb::arg("accumulate"),
+        nb::arg("dw"), nb::arg("db").none());
 }
 
 }  // namespace fastbp

@@ -21,7 +21,8 @@ struct Tensors {
     if (optional && n == 0) return nullptr;
     const bool leads = lists.empty();
     if (!leads && n != first.size())
-      fail_value(op, std::string("expected ") + name + " of " + std::to_string(first.size()) + " tensors, got " + std::to_string(n));
+      fail_value(op, std::string("expected ") + name + " of " + std::to_string(first.size()) + " tensors, got " +
+                         std::to_string(n));
     std::vector<void*>& pointers = lists.emplace_back();
     pointers.reserve(n);
     for (size_t i = 0; i < n; ++i) {
@@ -49,7 +50,7 @@ struct Tensors {
 // A step's signature: (hyper, grads, states..., [flag,] params).
 struct Step {
   const char* name;
-  int64_t hyper;     // doubles that it reads
+  int64_t hyper;  // doubles that it reads
   int states;
   bool optional[3];  // which lists of states may be empty
   bool flag;
@@ -68,7 +69,8 @@ void bind_step(nb::module_& m, const Step& step) {
   const std::string op = step.name;
   m.def(step.name, [op, place, step](nb::args operands) {
     const size_t count = 3 + static_cast<size_t>(step.states) + step.flag;
-    if (operands.size() != count) fail_type(op, "expected " + std::to_string(count) + " operands, got " + std::to_string(operands.size()));
+    if (operands.size() != count)
+      fail_type(op, "expected " + std::to_string(count) + " operands, got " + std::to_string(operands.size()));
     const Buffer& hyper = nb::cast<const Buffer&>(operands[0]);
     Args a{};
     Tensors tensors;
@@ -85,7 +87,8 @@ void bind_step(nb::module_& m, const Step& step) {
 }
 
 void advance(const std::string& op, Place place, Buffer& hyper, int64_t least) {
-  if (hyper.ndim != 1 || hyper.size < least) fail_value(op, "expected hyper of at least " + std::to_string(least) + " numbers, got " + shape_text(hyper));
+  if (hyper.ndim != 1 || hyper.size < least)
+    fail_value(op, "expected hyper of at least " + std::to_string(least) + " numbers, got " + shape_text(hyper));
   Args a{};
   a.p[0] = output(op, "hyper", hyper, kFloat64);
   call(kernel_for(op, place.entry(), kFloat64), a);

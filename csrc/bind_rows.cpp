@@ -15,7 +15,8 @@ void set_reduction(const std::string& op, Args& a, const Buffer& x, Buffer& y, D
 }
 
 void require_terms(const std::string& op, const Buffer& x) {
-  if (x.ndim == 3 && x.shape[1] == 0 && x.shape[0] && x.shape[2]) fail_value(op, "expected at least one element to reduce, got shape " + shape_text(x));
+  if (x.ndim == 3 && x.shape[1] == 0 && x.shape[0] && x.shape[2])
+    fail_value(op, "expected at least one element to reduce, got shape " + shape_text(x));
 }
 
 void bind_reduce(nb::module_& m, Place place) {
@@ -105,29 +106,34 @@ void set_loss(const std::string& op, Args& a, const Buffer& x, const char* colum
 
 void bind_element_loss(nb::module_& m, Place place) {
   const std::string op = place.entry().name;
-  m.def(op.c_str(), [op, place](const Buffer& x, const Buffer& target, const Buffer* pos_weight, const Buffer* sample_weight,
-                                const Buffer& denominator, Buffer& losses, Buffer* dx) {
-    require_dims(op, "x", x, 2, "(rows, cols)");
-    require_same_shape(op, "target", target, "x", x);
-    Args a{};
-    a.p[1] = input(op, "target", target, x.dtype);
-    set_loss(op, a, x, "pos_weight", pos_weight, sample_weight, denominator, losses, dx);
-    if (dx) require_apart(op, *dx, target, true);
-    call(kernel_for(op, place.entry(), x.dtype), a);
-  }, nb::arg("x"), nb::arg("target"), nb::arg("pos_weight").none(), nb::arg("sample_weight").none(), nb::arg("denominator"),
-        nb::arg("losses"), nb::arg("dx").none());
+  m.def(
+      op.c_str(),
+      [op, place](const Buffer& x, const Buffer& target, const Buffer* pos_weight, const Buffer* sample_weight,
+                  const Buffer& denominator, Buffer& losses, Buffer* dx) {
+        require_dims(op, "x", x, 2, "(rows, cols)");
+        require_same_shape(op, "target", target, "x", x);
+        Args a{};
+        a.p[1] = input(op, "target", target, x.dtype);
+        set_loss(op, a, x, "pos_weight", pos_weight, sample_weight, denominator, losses, dx);
+        if (dx) require_apart(op, *dx, target, true);
+        call(kernel_for(op, place.entry(), x.dtype), a);
+      },
+      nb::arg("x"), nb::arg("target"), nb::arg("pos_weight").none(), nb::arg("sample_weight").none(),
+      nb::arg("denominator"), nb::arg("losses"), nb::arg("dx").none());
 }
 
 void require_labels(const std::string& op, const Buffer& target, int64_t classes, int64_t ignore_index) {
   const int64_t* t = reinterpret_cast<const int64_t*>(target.data);
   for (int64_t i = 0; i < target.size; ++i)
     if ((t[i] < 0 || t[i] >= classes) && t[i] != ignore_index)
-      throw nb::index_error(("[" + op + "] expected target classes from 0 to " + std::to_string(classes - 1) + " or ignore_index " +
-                             std::to_string(ignore_index) + ", got " + std::to_string(t[i])).c_str());
+      throw nb::index_error(("[" + op + "] expected target classes from 0 to " + std::to_string(classes - 1) +
+                             " or ignore_index " + std::to_string(ignore_index) + ", got " + std::to_string(t[i]))
+                                .c_str());
 }
 
-void cross_entropy_forward(const Buffer& logits, const Buffer& target, const Buffer* class_weight, const Buffer* sample_weight,
-                           const Buffer& denominator, int64_t ignore_index, double label_smoothing, Buffer& losses, Buffer* dlogits) {
+void cross_entropy_forward(const Buffer& logits, const Buffer& target, const Buffer* class_weight,
+                           const Buffer* sample_weight, const Buffer& denominator, int64_t ignore_index,
+                           double label_smoothing, Buffer& losses, Buffer* dlogits) {
   static const Place place = place_of("cross_entropy_forward");
   static const std::string op = "cross_entropy_forward";
   require_dims(op, "logits", logits, 2, "(rows, cols)");
@@ -155,7 +161,8 @@ void cross_entropy_probabilities_forward(const Buffer& logits, const Buffer& tar
   call(kernel_for(op, place.entry(), logits.dtype), a);
 }
 
-void cross_entropy_denominator(const Buffer& target, const Buffer* class_weight, const Buffer* sample_weight, int64_t ignore_index, Buffer& y) {
+void cross_entropy_denominator(const Buffer& target, const Buffer* class_weight, const Buffer* sample_weight,
+                               int64_t ignore_index, Buffer& y) {
   static const Place place = place_of("cross_entropy_denominator");
   static const std::string op = "cross_entropy_denominator";
   require_dims(op, "target", target, 1, "(rows,)");
@@ -182,20 +189,29 @@ void bind_rows(nb::module_& m) {
     for (int index = 0; index < table->lists[list].count; ++index) {
       const Place place{list, index};
       switch (place.entry().family) {
-        case Family::kReduce: bind_reduce(m, place); break;
-        case Family::kArgReduce: bind_arg_reduce(m, place); break;
+        case Family::kReduce:
+          bind_reduce(m, place);
+          break;
+        case Family::kArgReduce:
+          bind_arg_reduce(m, place);
+          break;
         case Family::kRows:
-        case Family::kRowsBackward: bind_softmax(m, place); break;
-        case Family::kElementLoss: bind_element_loss(m, place); break;
-        default: break;
+        case Family::kRowsBackward:
+          bind_softmax(m, place);
+          break;
+        case Family::kElementLoss:
+          bind_element_loss(m, place);
+          break;
+        default:
+          break;
       }
     }
-  m.def("cross_entropy_forward", &cross_entropy_forward, nb::arg("logits"), nb::arg("target"), nb::arg("class_weight").none(),
-        nb::arg("sample_weight").none(), nb::arg("denominator"), nb::arg("ignore_index"), nb::arg("label_smoothing"),
-        nb::arg("losses"), nb::arg("dlogits").none());
-  m.def("cross_entropy_probabilities_forward", &cross_entropy_probabilities_forward, nb::arg("logits"), nb::arg("target"),
-        nb::arg("class_weight").none(), nb::arg("sample_weight").none(), nb::arg("denominator"), nb::arg("label_smoothing"),
-        nb::arg("losses"), nb::arg("dlogits").none());
+  m.def("cross_entropy_forward", &cross_entropy_forward, nb::arg("logits"), nb::arg("target"),
+        nb::arg("class_weight").none(), nb::arg("sample_weight").none(), nb::arg("denominator"),
+        nb::arg("ignore_index"), nb::arg("label_smoothing"), nb::arg("losses"), nb::arg("dlogits").none());
+  m.def("cross_entropy_probabilities_forward", &cross_entropy_probabilities_forward, nb::arg("logits"),
+        nb::arg("target"), nb::arg("class_weight").none(), nb::arg("sample_weight").none(), nb::arg("denominator"),
+        nb::arg("label_smoothing"), nb::arg("losses"), nb::arg("dlogits").none());
   m.def("cross_entropy_denominator", &cross_entropy_denominator, nb::arg("target"), nb::arg("class_weight").none(),
         nb::arg("sample_weight").none(), nb::arg("ignore_index"), nb::arg("y"));
 }

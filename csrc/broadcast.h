@@ -122,27 +122,57 @@ template <class F, class T, class R> void map_pair(const Args& args, int64_t beg
   for_each_row<2>(args, begin, end, [&](const int64_t* offset, int64_t at, int64_t n) {
     const T *a = pa + offset[0], *b = pb + offset[1];
     R* out = y + at;
-    if (sa && sb) for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(a[i], b[i]));
-    else for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(a[i * sa], b[i * sb]));
+    if (sa && sb)
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(a[i], b[i]));
+    else
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<R>(F::apply(a[i * sa], b[i * sb]));
   });
 }
 
 // Integer arithmetic wraps around, as NumPy's does: unsigned inside, where overflow is defined.
-struct IntAdd { static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) + uint64_t(b)); } };
-struct IntSub { static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) - uint64_t(b)); } };
-struct IntMul { static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) * uint64_t(b)); } };
-struct IntMaximum { static int64_t apply(int64_t a, int64_t b) { return a < b ? b : a; } };
-struct IntMinimum { static int64_t apply(int64_t a, int64_t b) { return b < a ? b : a; } };
+struct IntAdd {
+  static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) + uint64_t(b)); }
+};
+struct IntSub {
+  static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) - uint64_t(b)); }
+};
+struct IntMul {
+  static int64_t apply(int64_t a, int64_t b) { return int64_t(uint64_t(a) * uint64_t(b)); }
+};
+struct IntMaximum {
+  static int64_t apply(int64_t a, int64_t b) { return a < b ? b : a; }
+};
+struct IntMinimum {
+  static int64_t apply(int64_t a, int64_t b) { return b < a ? b : a; }
+};
 
-struct Eq { template <class T> static bool apply(T a, T b) { return a == b; } };
-struct Ne { template <class T> static bool apply(T a, T b) { return a != b; } };
-struct Lt { template <class T> static bool apply(T a, T b) { return a < b; } };
-struct Le { template <class T> static bool apply(T a, T b) { return a <= b; } };
-struct Gt { template <class T> static bool apply(T a, T b) { return a > b; } };
-struct Ge { template <class T> static bool apply(T a, T b) { return a >= b; } };
-struct And { template <class T> static bool apply(T a, T b) { return (a != 0) & (b != 0); } };
-struct Or { template <class T> static bool apply(T a, T b) { return (a != 0) | (b != 0); } };
-struct Xor { template <class T> static bool apply(T a, T b) { return (a != 0) != (b != 0); } };
+struct Eq {
+  template <class T> static bool apply(T a, T b) { return a == b; }
+};
+struct Ne {
+  template <class T> static bool apply(T a, T b) { return a != b; }
+};
+struct Lt {
+  template <class T> static bool apply(T a, T b) { return a < b; }
+};
+struct Le {
+  template <class T> static bool apply(T a, T b) { return a <= b; }
+};
+struct Gt {
+  template <class T> static bool apply(T a, T b) { return a > b; }
+};
+struct Ge {
+  template <class T> static bool apply(T a, T b) { return a >= b; }
+};
+struct And {
+  template <class T> static bool apply(T a, T b) { return (a != 0) & (b != 0); }
+};
+struct Or {
+  template <class T> static bool apply(T a, T b) { return (a != 0) | (b != 0); }
+};
+struct Xor {
+  template <class T> static bool apply(T a, T b) { return (a != 0) != (b != 0); }
+};
 
 template <class T> void where(const Args& args, int64_t begin, int64_t end, Scratch) {
   const uint8_t* pc = static_cast<const uint8_t*>(args.p[0]);
@@ -157,8 +187,10 @@ template <class T> void where(const Args& args, int64_t begin, int64_t end, Scra
     const uint8_t* c = pc + offset[0];
     const T *a = pa + offset[1], *b = pb + offset[2];
     T* out = y + at;
-    if (sc && sa && sb) for (int64_t i = 0; i < n; ++i) out[i] = c[i] ? a[i] : b[i];
-    else for (int64_t i = 0; i < n; ++i) out[i] = c[i * sc] ? a[i * sa] : b[i * sb];
+    if (sc && sa && sb)
+      for (int64_t i = 0; i < n; ++i) out[i] = c[i] ? a[i] : b[i];
+    else
+      for (int64_t i = 0; i < n; ++i) out[i] = c[i * sc] ? a[i * sa] : b[i * sb];
   });
 }
 
@@ -176,14 +208,18 @@ template <int Cost> constexpr Kernel broadcast_kernel(RangeFn run) {
 }
 
 template <class Op> constexpr Entry binary_entry(const char* name, Kernel integers = {}) {
-  return {name, Family::kBinary, 0,
+  return {name,
+          Family::kBinary,
+          0,
           {broadcast_kernel<Op::cost>(binary<Op, float>), broadcast_kernel<Op::cost>(binary<Op, double>), integers}};
 }
 
 template <class F> constexpr Kernel integer_kernel() { return broadcast_kernel<8>(map_pair<F, int64_t, int64_t>); }
 
 template <class F> constexpr Entry comparison_entry(const char* name) {
-  return {name, Family::kComparison, 0,
+  return {name,
+          Family::kComparison,
+          0,
           {broadcast_kernel<8>(map_pair<F, float, bool>), broadcast_kernel<8>(map_pair<F, double, bool>),
            broadcast_kernel<8>(map_pair<F, int64_t, bool>), broadcast_kernel<8>(map_pair<F, uint8_t, bool>)}};
 }
@@ -209,8 +245,11 @@ constexpr Entry kBroadcastEntries[] = {
     logical_entry<And>("logical_and"),
     logical_entry<Or>("logical_or"),
     logical_entry<Xor>("logical_xor"),
-    {"where", Family::kSingle, 0, {broadcast_kernel<8>(where<float>), broadcast_kernel<8>(where<double>),
-                                   broadcast_kernel<8>(where<int64_t>), broadcast_kernel<8>(where<uint8_t>)}},
+    {"where",
+     Family::kSingle,
+     0,
+     {broadcast_kernel<8>(where<float>), broadcast_kernel<8>(where<double>), broadcast_kernel<8>(where<int64_t>),
+      broadcast_kernel<8>(where<uint8_t>)}},
     {"logical_not", Family::kSingle, 0, {{}, {}, {}, {{{logical_not, flat_count, kFlatGrain}}, unary_work<Cheap>}}},
 };
 

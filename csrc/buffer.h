@@ -20,9 +20,9 @@ struct Storage {
   void* data = nullptr;
   int64_t bytes = 0;
   bool readonly = false;
-  bool shared = false;                  // others can write to it unseen: no derived copies of it may be kept
-  std::atomic<int64_t> version{0};      // counts writes, so that a saved value that changed is noticed
-  std::shared_ptr<void> owner;          // keeps foreign memory alive; empty when the memory is our own
+  bool shared = false;              // others can write to it unseen: no derived copies of it may be kept
+  std::atomic<int64_t> version{0};  // counts writes, so that a saved value that changed is noticed
+  std::shared_ptr<void> owner;      // keeps foreign memory alive; empty when the memory is our own
 
   ~Storage() {
     if (!owner) std::free(data);
@@ -36,9 +36,9 @@ class Buffer {
   DType dtype = kFloat32;
   int ndim = 0;
   bool contiguous = true;
-  int64_t size = 1;                     // elements
+  int64_t size = 1;  // elements
   int64_t shape[kMaxDims] = {};
-  int64_t strides[kMaxDims] = {};       // in elements; any sign, 0 where a dimension is expanded
+  int64_t strides[kMaxDims] = {};  // in elements; any sign, 0 where a dimension is expanded
 
   int64_t bytes() const { return size * kItemSize[dtype]; }
   std::span<const int64_t> dims() const { return {shape, static_cast<size_t>(ndim)}; }

@@ -48,7 +48,8 @@ template <class B> FASTBP_INLINE void copy_short(const B* x, B* y, int64_t n) {
 
 template <class B> FASTBP_INLINE void fill_values(B value, B* y, int64_t n) {
   if (value == 0) __builtin_memset(y, 0, static_cast<size_t>(n) * sizeof(B));
-  else for (int64_t i = 0; i < n; ++i) y[i] = value;
+  else
+    for (int64_t i = 0; i < n; ++i) y[i] = value;
 }
 
 // A small tile, y[i, j] = x[j, i], by vectors of 16 bytes: every instruction set has them and their shuffles.
@@ -110,7 +111,8 @@ template <class B> void copy_runs(const Args& a, const B* x, B* y, int64_t begin
     B* to = y + offset[1];
     if (sy == 1 && sx == 1) copy_values(from, to, n);
     else if (sy == 1 && sx == 0) fill_values(*from, to, n);
-    else for (int64_t i = 0; i < n; ++i) to[i * sy] = from[i * sx];
+    else
+      for (int64_t i = 0; i < n; ++i) to[i * sy] = from[i * sx];
   });
 }
 
@@ -140,9 +142,9 @@ template <class B> void copy_strided(const Args& a, const B* x, B* y, int64_t be
   const int last = static_cast<int>(a.n[0]) - 1;
   const int64_t* shape = a.n + kShapeAt;
   const int64_t *sx = a.n + kStridesAt, *sy = sx + kMaxDims;
-  const bool transposed = last > 0 && shape[last] >= kTile<B> && shape[last - 1] >= kTile<B> &&
-                          ((sx[last - 1] == 1 && sy[last] == 1 && sx[last] > 1) ||
-                           (sy[last - 1] == 1 && sx[last] == 1 && sy[last] > 1));
+  const bool transposed =
+      last > 0 && shape[last] >= kTile<B> && shape[last - 1] >= kTile<B> &&
+      ((sx[last - 1] == 1 && sy[last] == 1 && sx[last] > 1) || (sy[last - 1] == 1 && sx[last] == 1 && sy[last] > 1));
   const int64_t cols = shape[last];
   const int64_t first = (begin + cols - 1) / cols, past = end / cols;  // whole runs inside the range
   if (!transposed || first >= past) return copy_runs(a, x, y, begin, end);
@@ -177,10 +179,14 @@ template <class X, class Y> void convert_values(const X* x, void* to, int64_t be
 template <class X> void cast(const Args& a, int64_t begin, int64_t end, Scratch) {
   const X* x = static_cast<const X*>(a.p[0]);
   switch (a.n[1]) {
-    case kFloat32: return convert_values<X, float>(x, a.p[1], begin, end);
-    case kFloat64: return convert_values<X, double>(x, a.p[1], begin, end);
-    case kInt64: return convert_values<X, int64_t>(x, a.p[1], begin, end);
-    default: return convert_values<X, uint8_t>(x, a.p[1], begin, end);
+    case kFloat32:
+      return convert_values<X, float>(x, a.p[1], begin, end);
+    case kFloat64:
+      return convert_values<X, double>(x, a.p[1], begin, end);
+    case kInt64:
+      return convert_values<X, int64_t>(x, a.p[1], begin, end);
+    default:
+      return convert_values<X, uint8_t>(x, a.p[1], begin, end);
   }
 }
 

@@ -25,7 +25,8 @@ Features cpu_features() {
   Features found;
   unsigned a, b, c, d;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
-  const bool fma = c & bit_FMA, movbe = c & bit_MOVBE, osxsave = c & bit_OSXSAVE, avx = c & bit_AVX, f16c = c & bit_F16C;
+  const bool fma = c & bit_FMA, movbe = c & bit_MOVBE, osxsave = c & bit_OSXSAVE, avx = c & bit_AVX,
+             f16c = c & bit_F16C;
   if (!osxsave || !avx) return found;
   // XCR0: does the operating system save the wide registers? Bits 1-2: SSE, AVX; 5-7: mask registers and zmm.
   unsigned xcr0, high;

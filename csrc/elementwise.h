@@ -241,7 +241,9 @@ inline int64_t flat_count(const Args& a) { return a.n[0]; }
 template <class Op> int64_t unary_work(const Args& a) { return a.n[0] * Op::cost; }
 
 template <class Op> constexpr Entry unary_entry(Family family, RangeFn f32, RangeFn f64) {
-  return {Op::name, family, Op::constants,
+  return {Op::name,
+          family,
+          Op::constants,
           {{{{f32, flat_count, kFlatGrain}}, unary_work<Op>}, {{{f64, flat_count, kFlatGrain}}, unary_work<Op>}}};
 }
 
@@ -260,6 +262,8 @@ using Unaries = UnaryList<Neg, Exp, Log, Log1p, Expm1, Sqrt, Square, Abs, Sin, C
 
 // An activation in a matrix product's epilogue is its position in `Unaries`.
 template <class T> UnaryLoop<T> unary_loop_at(int64_t index) { return Unaries::loops<T>[index]; }
-template <class T> UnaryBackwardLoop<T> unary_backward_loop_at(int64_t index) { return Unaries::backward_loops<T>[index]; }
+template <class T> UnaryBackwardLoop<T> unary_backward_loop_at(int64_t index) {
+  return Unaries::backward_loops<T>[index];
+}
 
 }  // namespace

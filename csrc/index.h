@@ -24,8 +24,11 @@ inline void wrap_index(const Args& a, int64_t begin, int64_t end, Scratch) {
 }
 
 constexpr Entry kIndexEntries[] = {
-    {"scatter", Family::kSingle, 0, {column_kernel(scatter<uint32_t>), column_kernel(scatter<uint64_t>),
-                                     column_kernel(scatter<uint64_t>), column_kernel(scatter<uint8_t>)}},
+    {"scatter",
+     Family::kSingle,
+     0,
+     {column_kernel(scatter<uint32_t>), column_kernel(scatter<uint64_t>), column_kernel(scatter<uint64_t>),
+      column_kernel(scatter<uint8_t>)}},
     {"wrap_index", Family::kSingle, 1, {{}, {}, flat_kernel(wrap_index)}},
 };
 

@@ -40,32 +40,32 @@ struct Phase {
 constexpr int kMaxPhases = 3;
 
 struct Kernel {
-  Phase phases[kMaxPhases];         // the first without `run` ends the list
-  SizeFn work = nullptr;            // operations, about: below a gate the calling thread works alone
-  SizeFn shared_bytes = nullptr;    // null: none
-  SizeFn local_bytes = nullptr;     // null: none
+  Phase phases[kMaxPhases];       // the first without `run` ends the list
+  SizeFn work = nullptr;          // operations, about: below a gate the calling thread works alone
+  SizeFn shared_bytes = nullptr;  // null: none
+  SizeFn local_bytes = nullptr;   // null: none
 };
 
 // Which binding a kernel gets; kernels of one family have one signature.
 enum class Family : int {
-  kUnary,            // (x, constants..., y)
-  kUnaryBackward,    // (dy, s, constants..., dx)
-  kBinary,           // (a, b, y), broadcasting
-  kComparison,       // (a, b, y: bool), broadcasting
-  kSingle,           // bound one by one in module.cpp, found by name
-  kReduce,           // (x: (outer, r, inner), y: (outer, inner))
-  kArgReduce,        // (x: (outer, r, inner), y: int64 (outer, inner))
-  kRows,             // (x: (rows, cols), y)
-  kRowsBackward,     // (dy, y, dx), all (rows, cols)
-  kElementLoss,      // (x, target, pos_weight, sample_weight, denominator, constants..., losses, dx)
-  kOptimizer,        // (hyper, grads, params, states..., )
+  kUnary,          // (x, constants..., y)
+  kUnaryBackward,  // (dy, s, constants..., dx)
+  kBinary,         // (a, b, y), broadcasting
+  kComparison,     // (a, b, y: bool), broadcasting
+  kSingle,         // bound one by one in module.cpp, found by name
+  kReduce,         // (x: (outer, r, inner), y: (outer, inner))
+  kArgReduce,      // (x: (outer, r, inner), y: int64 (outer, inner))
+  kRows,           // (x: (rows, cols), y)
+  kRowsBackward,   // (dy, y, dx), all (rows, cols)
+  kElementLoss,    // (x, target, pos_weight, sample_weight, denominator, constants..., losses, dx)
+  kOptimizer,      // (hyper, grads, params, states..., )
 };
 
 struct Entry {
   const char* name;
   Family family;
-  int constants;             // how many by-value constants the signature has
-  Kernel kernel[kDTypes];    // by DType; no first phase where the kernel does not exist for that type
+  int constants;           // how many by-value constants the signature has
+  Kernel kernel[kDTypes];  // by DType; no first phase where the kernel does not exist for that type
 };
 
 struct EntryList {

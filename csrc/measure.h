@@ -1,5 +1,6 @@
-// The FMA peak of this machine, for benchmarks: p = {sink}; n = {loops, iterations}. A range of `loops` is cut among the
-// threads; each loop runs `iterations` rounds of independent fused multiply-adds on registers, and leaves their sum.
+// The FMA peak of this machine, for benchmarks: p = {sink}; n = {loops, iterations}. A range of `loops` is cut among
+// the threads; each loop runs `iterations` rounds of independent fused multiply-adds on registers, and leaves their
+// sum.
 #pragma once
 
 #include "kernel.h"

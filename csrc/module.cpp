@@ -19,19 +19,22 @@ std::string isa_list() {
 }
 
 void set_isa(const std::string& name) {
-  if (!set_active_table(name)) fail_value("set_isa", "expected an instruction set of this CPU (" + isa_list() + "), got " + name);
+  if (!set_active_table(name))
+    fail_value("set_isa", "expected an instruction set of this CPU (" + isa_list() + "), got " + name);
 }
 
 void set_threads(int count) {
   if (count < 1 || count > max_threads())
-    fail_value("set_num_threads", "expected a number of threads from 1 to " + std::to_string(max_threads()) + ", got " + std::to_string(count));
+    fail_value("set_num_threads", "expected a number of threads from 1 to " + std::to_string(max_threads()) + ", got " +
+                                      std::to_string(count));
   set_thread_count(count);
 }
 
 void choose_isa_from_environment() {
   const char* name = std::getenv("FASTBP_ISA");
   if (name && *name && !set_active_table(name))
-    throw nb::import_error(("FASTBP_ISA: expected an instruction set of this CPU (" + isa_list() + "), got " + name).c_str());
+    throw nb::import_error(
+        ("FASTBP_ISA: expected an instruction set of this CPU (" + isa_list() + "), got " + name).c_str());
 }
 
 int64_t fma_loop(int64_t iterations, Buffer& sink) {

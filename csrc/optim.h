@@ -126,8 +126,8 @@ template <class T, bool centered, bool has_momentum> struct RmsProp {
 };
 
 template <class T, bool centered, bool has_momentum> RmsProp<T, centered, has_momentum> rmsprop(const double* h) {
-  return {Decay<T>(h[2]), Lerp<T>(1 - h[3]), static_cast<T>(-h[1]), static_cast<T>(h[3]), static_cast<T>(1 - h[3]),
-          static_cast<T>(h[4]), static_cast<T>(h[5])};
+  return {Decay<T>(h[2]),           Lerp<T>(1 - h[3]),    static_cast<T>(-h[1]), static_cast<T>(h[3]),
+          static_cast<T>(1 - h[3]), static_cast<T>(h[4]), static_cast<T>(h[5])};
 }
 
 template <class T> void rmsprop_step(const Args& a, int64_t begin, int64_t end, Scratch) {
@@ -186,8 +186,13 @@ template <class T, bool decoupled, bool amsgrad> struct Adam {
 };
 
 template <class T, bool decoupled, bool amsgrad> Adam<T, decoupled, amsgrad> adam(const double* h) {
-  return {Decay<T>(h[2]), Lerp<T>(1 - h[3]), static_cast<T>(1 - h[1] * h[2]), static_cast<T>(h[4]),
-          static_cast<T>(1 - h[4]), static_cast<T>(__builtin_sqrt(1 - h[7])), static_cast<T>(h[5]),
+  return {Decay<T>(h[2]),
+          Lerp<T>(1 - h[3]),
+          static_cast<T>(1 - h[1] * h[2]),
+          static_cast<T>(h[4]),
+          static_cast<T>(1 - h[4]),
+          static_cast<T>(__builtin_sqrt(1 - h[7])),
+          static_cast<T>(h[5]),
           static_cast<T>(-(h[1] / (1 - h[6])))};
 }
 
@@ -221,8 +226,7 @@ template <class T> void square_runs(const Args& a, int64_t begin, int64_t end, S
       acc[0] = acc[0] + g * g;
     };
     for (int64_t run = chunks_of(first); run * kChunk < first + n; ++run)
-      runs[first_run(offsets, t) + run] =
-          sum_run<T, 1>(run * kChunk, smaller(size, (run + 1) * kChunk), step).total[0];
+      runs[first_run(offsets, t) + run] = sum_run<T, 1>(run * kChunk, smaller(size, (run + 1) * kChunk), step).total[0];
   });
 }
 
@@ -256,9 +260,8 @@ template <class T> void scale_gradients(const Args& a, int64_t begin, int64_t en
 }
 
 template <class T> constexpr Kernel norm_kernel() {
-  return {{{square_runs<T>, flat_count, kFlatGrain}, {norm_of_runs<T>, count_of_one, 1}},
-          unary_work<Cheap>,
-          run_bytes<T>};
+  return {
+      {{square_runs<T>, flat_count, kFlatGrain}, {norm_of_runs<T>, count_of_one, 1}}, unary_work<Cheap>, run_bytes<T>};
 }
 
 constexpr Entry step_entry(const char* name, int constants, Kernel float32, Kernel float64) {

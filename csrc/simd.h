@@ -135,7 +135,9 @@ template <class T, class I> FASTBP_INLINE uvec<T> uset1(I x) {
 template <class T> FASTBP_INLINE vec<T> zero() { return vec<T>{}; }
 
 // Unaligned loads and stores of whole vectors; stream bypasses the caches and needs an aligned address.
-template <class T> FASTBP_INLINE vec<T> load(const T* p) { return bits_as<vec<T>>(*reinterpret_cast<const char(*)[sizeof(vec<T>)]>(p)); }
+template <class T> FASTBP_INLINE vec<T> load(const T* p) {
+  return bits_as<vec<T>>(*reinterpret_cast<const char (*)[sizeof(vec<T>)]>(p));
+}
 template <class T> FASTBP_INLINE void store(T* p, vec<T> x) { __builtin_memcpy(p, &x, sizeof x); }
 
 #if defined(FASTBP_SIMD_SCALAR)
@@ -178,8 +180,12 @@ FASTBP_INLINE void stream_fence() { _mm_sfence(); }
 // A window into ones followed by zeros gives the mask of the first n lanes.
 alignas(64) constexpr int32_t kMaskWindow32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 alignas(64) constexpr int64_t kMaskWindow64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
-FASTBP_INLINE __m256i first_n(const float*, int64_t n) { return _mm256_loadu_si256((const __m256i*)(kMaskWindow32 + 8 - n)); }
-FASTBP_INLINE __m256i first_n(const double*, int64_t n) { return _mm256_loadu_si256((const __m256i*)(kMaskWindow64 + 4 - n)); }
+FASTBP_INLINE __m256i first_n(const float*, int64_t n) {
+  return _mm256_loadu_si256((const __m256i*)(kMaskWindow32 + 8 - n));
+}
+FASTBP_INLINE __m256i first_n(const double*, int64_t n) {
+  return _mm256_loadu_si256((const __m256i*)(kMaskWindow64 + 4 - n));
+}
 FASTBP_INLINE vecf load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, first_n(p, n)); }
 FASTBP_INLINE vecd load_n(const double* p, int64_t n) { return _mm256_maskload_pd(p, first_n(p, n)); }
 FASTBP_INLINE void store_n(float* p, vecf x, int64_t n) { _mm256_maskstore_ps(p, first_n(p, n), x); }
@@ -231,8 +237,12 @@ template <class T> FASTBP_INLINE mask<T> ieq(ivec<T> a, ivec<T> b) {
 }
 FASTBP_INLINE vecf select(__mmask16 m, vecf a, vecf b) { return _mm512_mask_blend_ps(m, b, a); }
 FASTBP_INLINE vecd select(__mmask8 m, vecd a, vecd b) { return _mm512_mask_blend_pd(m, b, a); }
-FASTBP_INLINE ivecf select(__mmask16 m, ivecf a, ivecf b) { return (ivecf)_mm512_mask_blend_epi32(m, (__m512i)b, (__m512i)a); }
-FASTBP_INLINE ivecd select(__mmask8 m, ivecd a, ivecd b) { return (ivecd)_mm512_mask_blend_epi64(m, (__m512i)b, (__m512i)a); }
+FASTBP_INLINE ivecf select(__mmask16 m, ivecf a, ivecf b) {
+  return (ivecf)_mm512_mask_blend_epi32(m, (__m512i)b, (__m512i)a);
+}
+FASTBP_INLINE ivecd select(__mmask8 m, ivecd a, ivecd b) {
+  return (ivecd)_mm512_mask_blend_epi64(m, (__m512i)b, (__m512i)a);
+}
 FASTBP_INLINE __mmask16 m_and(__mmask16 a, __mmask16 b) { return (__mmask16)(a & b); }
 FASTBP_INLINE __mmask16 m_or(__mmask16 a, __mmask16 b) { return (__mmask16)(a | b); }
 FASTBP_INLINE __mmask16 m_not(__mmask16 a) { return (__mmask16)~a; }
@@ -300,8 +310,12 @@ template <class T> inline constexpr ivec<T> sign_bit() {
 }
 FASTBP_INLINE vecf abs(vecf x) { return as_float(as_int(x) & iset1<float>(INT32_MAX)); }
 FASTBP_INLINE vecd abs(vecd x) { return as_float(as_int(x) & iset1<double>(INT64_MAX)); }
-FASTBP_INLINE vecf copysign(vecf magnitude, vecf sign) { return as_float((as_int(magnitude) & iset1<float>(INT32_MAX)) | (as_int(sign) & iset1<float>(INT32_MIN))); }
-FASTBP_INLINE vecd copysign(vecd magnitude, vecd sign) { return as_float((as_int(magnitude) & iset1<double>(INT64_MAX)) | (as_int(sign) & iset1<double>(INT64_MIN))); }
+FASTBP_INLINE vecf copysign(vecf magnitude, vecf sign) {
+  return as_float((as_int(magnitude) & iset1<float>(INT32_MAX)) | (as_int(sign) & iset1<float>(INT32_MIN)));
+}
+FASTBP_INLINE vecd copysign(vecd magnitude, vecd sign) {
+  return as_float((as_int(magnitude) & iset1<double>(INT64_MAX)) | (as_int(sign) & iset1<double>(INT64_MIN)));
+}
 
 // Nearest integer, ties to even, by adding and taking away 1.5·2^23 (1.5·2^52), whose last place is 1.
 // |x| < 2^22 for float, < 2^51 for double; the integers come out of the low bits of the sum.

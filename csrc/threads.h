@@ -11,11 +11,11 @@ namespace fastbp {
 void run_kernel(const Kernel& kernel, const Args& args);
 
 int thread_count();
-const char* thread_reason();     // why that many, for people
+const char* thread_reason();       // why that many, for people
 void set_thread_count(int count);  // 1 .. max_threads()
 int max_threads();
 
-int64_t work_gate();             // operations below which a call stays on the calling thread
+int64_t work_gate();  // operations below which a call stays on the calling thread
 void set_work_gate(int64_t operations);
 
 }  // namespace fastbp

@@ -6,15 +6,15 @@ use `native`, or `reference` (NumPy, the specification) under `with backend("ref
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
-from fastbp.kernels import native, reference
+from fastbp.kernels import native
 
-_HOST: dict[str, ModuleType] = {"native": native, "reference": reference}
+_HOST = ("native", "reference")
 
 
 class _Selected(threading.local):
@@ -42,7 +42,9 @@ def backend(name: str) -> Iterator[None]:
     """
     if name not in _HOST:
         raise ValueError(f"[backend] expected one of {', '.join(_HOST)}, got {name!r}")
-    previous, _selected.host = _selected.host, _HOST[name]
+    # The reference is imported when it is first needed: NumPy code for every kernel takes longer to load than the rest.
+    module = importlib.import_module(f"fastbp.kernels.{name}")
+    previous, _selected.host = _selected.host, module
     try:
         yield
     finally:

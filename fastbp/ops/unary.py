@@ -6,13 +6,13 @@ composed from recorded operations instead.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 from fastbp.autograd import mode
 from fastbp.function import Function
-from fastbp.kernels import reference
 from fastbp.ops.common import backend_of, floating, like
 from fastbp.tensor import Tensor, contiguous
 
@@ -27,13 +27,19 @@ def unary(name: str, equation: str, derivative: Callable[..., Any]) -> Callable[
         constants, written with operations.
     """
     forward_name, backward_name = name + "_forward", name + "_backward"
-    saves_input = getattr(reference, forward_name).facts.saved == "x"
+
+    @functools.cache
+    def saves_input() -> bool:
+        from fastbp.kernels import reference  # where the fact is declared; needed only when something is recorded
+
+        return getattr(reference, forward_name).facts.saved == "x"
 
     def forward(ctx: Any, x: Tensor, *constants: float) -> Tensor:
         y = like(x)
         getattr(backend_of(x), forward_name)(contiguous(x), *constants, y.buffer)
-        ctx.save_for_backward(x if saves_input else y)
-        ctx.constants = constants
+        if ctx.recording:
+            ctx.save_for_backward(x if saves_input() else y)
+            ctx.constants = constants
         return y
 
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
