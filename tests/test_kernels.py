@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from cases import TABLE, Case, Out
 from memory import CAN_GUARD, GuardedMemory, Operand
+from settings import native_settings_kept
 
 from fastbp import _native
 from fastbp.kernels import facts, reference, tolerance
@@ -31,11 +32,8 @@ NOT_KERNELS = {
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    isa, threads, gate = _native.isa(), _native.threads(), _native.work_gate()
-    yield
-    _native.set_isa(isa)
-    _native.set_threads(threads)
-    _native.set_work_gate(gate)
+    with native_settings_kept():
+        yield
 
 
 # ---------------------------------------------------------------- one call

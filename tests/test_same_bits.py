@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from settings import native_settings_kept
 
 import fastbp
 from fastbp import _native, data, nn
@@ -14,11 +15,8 @@ RUNS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2,
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    isa, threads, gate = _native.isa(), _native.threads(), _native.work_gate()
-    yield
-    _native.set_isa(isa)
-    _native.set_threads(threads)
-    _native.set_work_gate(gate)
+    with native_settings_kept():
+        yield
 
 
 def trained_weights() -> bytes:
@@ -40,9 +38,10 @@ def trained_weights() -> bytes:
 
 @pytest.fixture(scope="module")
 def oracle() -> bytes:
-    _native.set_isa("scalar")
-    _native.set_threads(1)
-    return trained_weights()
+    with native_settings_kept():  # this runs before the settings of the first test are kept
+        _native.set_isa("scalar")
+        _native.set_threads(1)
+        return trained_weights()
 
 
 @pytest.mark.parametrize(("isa", "threads"), RUNS)
