@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-os.environ["OMP_NUM_THREADS"] = "1"  # one process a core instead
+os.environ["FASTBP_NUM_THREADS"] = "1"  # one process a core instead
 
 import numpy as np
 import ulp

@@ -115,21 +115,33 @@ def bound(name: str, dtype: np.typing.DTypeLike) -> float:
     return POW_BOUND if name == "pow" else FUNCTIONS[name].bound
 
 
-def ulp_errors(y: np.ndarray, exact: np.ndarray, floor: np.ndarray | float = 0.0) -> np.ndarray:
+def unit(size: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """One unit in the last place of `dtype` at size ≥ 0."""
+    info = np.finfo(dtype)
+    if size.dtype == np.float64:  # the exponent bits alone are a power of two; frexp takes ten times as long
+        power = (size.view(np.int64) & np.int64(0x7FF0000000000000)).view(np.float64)
+    else:
+        power = np.ldexp(size.dtype.type(1), np.frexp(size)[1] - 1)
+    return np.clip(power, size.dtype.type(info.smallest_normal), None) * 2.0**-info.nmant
+
+
+def ulp_errors(y: np.ndarray, exact: np.ndarray, floor: np.ndarray | None = None) -> np.ndarray:
     """|y − exact| in ULP of y's type at the larger of |exact| and floor.
 
     Infinity counts as the power of two after the largest finite number; if only one of the two is NaN, the error is ∞.
     """
-    info = np.finfo(y.dtype)
-    top = np.ldexp(exact.dtype.type(1), info.maxexp)
     with np.errstate(all="ignore"):
-        exact_or_top = np.clip(exact, -top, top)
-        error = np.abs(np.clip(y.astype(exact.dtype), -top, top) - exact_or_top)
-        exponent = np.frexp(np.maximum(np.abs(exact_or_top), floor))[1] - 1
-        unit = np.ldexp(exact.dtype.type(1), np.clip(exponent, info.minexp, info.maxexp - 1) - info.nmant)
-        error = error / unit
-    one_nan = np.isnan(y) != np.isnan(exact)
-    return np.where(one_nan, np.inf, np.where(np.isnan(exact), 0, error)).astype(np.float64)
+        size = np.abs(exact)
+        error = np.abs(y - exact) / unit(size if floor is None else np.maximum(size, floor), y.dtype)
+        odd = ~np.isfinite(error)
+        if odd.any():
+            y, exact, size = y[odd], exact[odd], size[odd]
+            end = exact.dtype.type(2) ** np.finfo(y.dtype).maxexp
+            overflow = np.isinf(y) & np.isfinite(exact) & (np.sign(y) == np.sign(exact))
+            gap = np.maximum(end - size, 0) / unit(np.broadcast_to(end / 2, size.shape).copy(), y.dtype)
+            same = (y == exact) | (np.isnan(y) & np.isnan(exact))
+            error[odd] = np.where(same, 0, np.where(overflow, gap, np.inf))
+    return error
 
 
 class Worst(NamedTuple):
@@ -144,16 +156,18 @@ def exact(name: str, x: np.ndarray) -> np.ndarray:
 
 def max_ulp(function_name: str, evaluate: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> Worst:
     """The largest error of `evaluate` (array to array of the same type) over the inputs, and where it is."""
+    floor = FUNCTIONS[function_name].floor
     with np.errstate(all="ignore"):
-        floor = np.abs(wide(inputs)) * FUNCTIONS[function_name].floor
-    errors = ulp_errors(evaluate(inputs), exact(function_name, inputs), floor)
+        errors = ulp_errors(
+            evaluate(inputs), exact(function_name, inputs), np.abs(wide(inputs)) * floor if floor else None
+        )
     worst = int(errors.argmax())
     return Worst(float(errors[worst]), float(inputs[worst]))
 
 
 def all_float32(start: int, stop: int) -> np.ndarray:
     """The float32 numbers with the bits start, …, stop − 1."""
-    return np.arange(start, stop, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    return (np.arange(stop - start, dtype=np.uint32) + np.uint32(start)).view(np.float32)
 
 
 # Where the kernels change from one formula or power of two to the next, or reach 0, 1 or infinity.
