@@ -19,7 +19,7 @@ struct Cheap {
 };
 struct Costly {
   static constexpr int constants = 0;
-  static constexpr int cost = 32;
+  static constexpr int cost = 48;
 };
 
 struct Neg : Cheap {
