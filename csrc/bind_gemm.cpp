@@ -25,6 +25,65 @@ int64_t activation_index(const std::string& op, nb::handle name) {
               text);
 }
 
+// ---------------------------------------------------------------- panels of weights
+
+// B of a product as panels hold it: wᵀ in the forward pass, w in the backward pass.
+enum class PanelsOf : int { kTransposed = 0, kAsStored = 1 };
+
+// What a storage keeps for each. Touched with the GIL held only.
+struct Panels {
+  const void* data = nullptr;  // the matrix and when it was seen: any difference makes the panels stale
+  int64_t n = 0, k = 0, version = -1;
+  const KernelTable* table = nullptr;  // each instruction set has a layout of its own
+  std::shared_ptr<void> memory;        // empty after the first sight
+
+  bool operator==(const Panels& other) const {
+    return data == other.data && n == other.n && k == other.k && version == other.version && table == other.table;
+  }
+};
+struct PanelCache {
+  Panels of[2];
+};
+
+std::shared_ptr<void> pack(const Buffer& w, PanelsOf which) {
+  static const Place place = place_of("linear_pack");
+  Args args{};
+  args.p[0] = w.data;
+  args.n[0] = w.shape[0];
+  args.n[1] = w.shape[1];
+  args.n[2] = which == PanelsOf::kAsStored;
+  // Strips are two vectors wide: at most 128 bytes.
+  const int64_t rows = w.shape[args.n[2] ? 0 : 1], columns = w.shape[args.n[2] ? 1 : 0];
+  const int64_t bytes = rows * ((columns * kItemSize[w.dtype] + 127) / 128 * 128);
+  args.p[1] = std::aligned_alloc(64, static_cast<size_t>(bytes));
+  if (!args.p[1]) return nullptr;  // the product goes without
+  std::shared_ptr<void> memory(args.p[1], std::free);
+  call(kernel_for("linear_pack", place.entry(), w.dtype), args);
+  return memory;
+}
+
+// The panels of w (n, k), or null. A matrix gets panels when it is wanted a second time without having been written to
+// in between, so that weights that change with every step cost nothing here. Memory that others can write to unseen
+// never gets any. They live with the memory that they copy: with no table of their own, none has to be cleared.
+std::shared_ptr<void> panels_of(const Buffer& w, PanelsOf which, int64_t rows) {
+  constexpr int64_t kFewRows = 4;  // such products read w once, as it lies, or hardly more
+  Storage& storage = *w.storage;
+  if (rows < kFewRows || w.size == 0 || storage.shared || storage.readonly) return nullptr;
+  if (!storage.panels) storage.panels = std::make_shared<PanelCache>();
+  Panels& kept = static_cast<PanelCache*>(storage.panels.get())->of[static_cast<int>(which)];
+  const Panels wanted{w.data, w.shape[0], w.shape[1], storage.version.load(), active_table(), nullptr};
+  if (!(kept == wanted)) {
+    kept = wanted;
+  } else if (!kept.memory) {
+    std::shared_ptr<void> memory = pack(w, which);  // others may run meanwhile
+    if (kept == wanted) kept.memory = memory;
+    return memory;
+  }
+  return kept.memory;
+}
+
+// ---------------------------------------------------------------- products
+
 void matmul(const Buffer& a, const Buffer& b, bool transpose_a, bool transpose_b, bool accumulate, Buffer& y) {
   static const Place place = place_of("matmul");
   static const std::string op = "matmul";
@@ -74,6 +133,8 @@ void linear_forward(const Buffer& x, const Buffer& w, const Buffer* b, nb::handl
   const int64_t sizes[] = {m, n, k, activation_index(op, activation)};
   std::memcpy(a.n, sizes, sizeof sizes);
   a.c[0] = constant;
+  const std::shared_ptr<void> panels = panels_of(w, PanelsOf::kTransposed, m);
+  a.p[5] = panels.get();
   call(kernel_for(op, place.entry(), x.dtype), a);
 }
 
@@ -99,6 +160,8 @@ void linear_backward_input(const Buffer& dy, const Buffer& w, nb::handle activat
   const int64_t sizes[] = {m, n, k, index};
   std::memcpy(a.n, sizes, sizeof sizes);
   a.c[0] = constant;
+  const std::shared_ptr<void> panels = panels_of(w, PanelsOf::kAsStored, m);
+  a.p[4] = panels.get();
   call(kernel_for(op, place.entry(), dy.dtype), a);
 }
 

@@ -23,6 +23,7 @@ struct Storage {
   bool shared = false;              // others can write to it unseen: no derived copies of it may be kept
   std::atomic<int64_t> version{0};  // counts writes, so that a saved value that changed is noticed
   std::shared_ptr<void> owner;      // keeps foreign memory alive; empty when the memory is our own
+  std::shared_ptr<void> panels;     // copies in another layout, as csrc/bind_gemm.cpp keeps them
 
   ~Storage() {
     if (!owner) std::free(data);

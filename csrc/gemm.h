@@ -11,11 +11,13 @@
 // linear_forward          p = {x, w, b, z, y, panels}, n = {m, n, k, activation, partition}, c = {constant}
 //                         y (m, n) = activation(x (m, k) · w (n, k)ᵀ + b (n)); b, z and panels may be null; z takes
 //                         what the activation is applied to; panels is wᵀ as linear_pack leaves it
-// linear_pack             p = {w, panels}, n = {n, k}: the panels of wᵀ, k * padded(n) elements, aligned to 64 bytes
-// linear_backward_input   p = {dy, w, s, dx}, n = {m, n, k, activation, partition}, c = {constant}
-//                         dx (m, k) = activation'(s) · (dy (m, n) · w (n, k)); s may be null without activation
+// linear_backward_input   p = {dy, w, s, dx, panels}, n = {m, n, k, activation, partition}, c = {constant}
+//                         dx (m, k) = activation'(s) · (dy (m, n) · w (n, k)); s may be null without activation, panels
+//                         may be null, or w as linear_pack leaves it
 // linear_backward_weight  p = {dy, x, dw, db}, n = {m, n, k, accumulate, partition}
 //                         dw (n, k) (+)= dy (m, n)ᵀ · x (m, k), db (n) (+)= column sums of dy; db may be null
+// linear_pack             p = {w, panels}, n = {n, k, as_stored}: the panels (pack.h) of w (n, k), or of wᵀ unless
+//                         as_stored
 //
 // activation: index in the unary table, -1 for none. partition: how a range cuts the output: 1 into its rows (of the
 // whole batch), 2 into strips of columns and each strip into its rows, 0 whichever divides the longer side.
@@ -88,6 +90,7 @@ Product<T> linear_backward_input_product(const Args& a) {
   g.b = static_cast<const T*>(a.p[1]);
   g.b_k = g.n;
   g.b_column = 1;
+  g.panels = static_cast<const T*>(a.p[4]);
   g.c = static_cast<T*>(a.p[3]);
   g.epilogue.stride = g.n;
   g.epilogue.constants = a.c;
@@ -133,23 +136,38 @@ constexpr Kernel product_kernel() {
   return kernel;
 }
 
-// Strips [begin, end) of the panels of wᵀ, all runs of k.
+// B as linear_pack sees it.
+template <class T>
+Product<T> packed_product(const Args& a) {
+  const bool as_stored = a.n[2];
+  Product<T> g;
+  g.n = as_stored ? a.n[1] : a.n[0];
+  g.k = as_stored ? a.n[0] : a.n[1];
+  g.b = static_cast<const T*>(a.p[0]);
+  g.b_k = as_stored ? a.n[1] : 1;
+  g.b_column = as_stored ? 1 : a.n[1];
+  return g;
+}
+
+// Strips [begin, end), all runs of k.
 template <class T>
 void linear_pack(const Args& a, int64_t begin, int64_t end, Scratch) {
   constexpr int64_t W = panel_width<T>;
-  const T* w = static_cast<const T*>(a.p[0]);
+  const Product<T> g = packed_product<T>(a);
   T* panels = static_cast<T*>(a.p[1]);
-  const int64_t n = a.n[0], k = a.n[1], column = begin * W, columns = smaller(n, end * W) - column;
-  for (int64_t first = 0; first < k; first += kChunk) {
-    const int64_t run = smaller(k - first, kChunk);
-    pack_strips(w + column * k + first, 1, k, columns, run, panels + first * padded_columns<T>(n) + column * run);
+  const int64_t column = begin * W, columns = smaller(g.n, end * W) - column;
+  for (int64_t first = 0; first < g.k; first += kChunk) {
+    const int64_t run = smaller(g.k - first, kChunk);
+    pack_strips(g.b + column * g.b_column + first * g.b_k, g.b_k, g.b_column, columns, run,
+                panels + first * padded_columns<T>(g.n) + column * run);
   }
 }
 template <class T>
 constexpr Kernel linear_pack_kernel() {
   Kernel kernel;
-  kernel.phases[0] = {linear_pack<T>, [](const Args& a) { return ceil_div(a.n[0], panel_width<T>); }, 1};
-  kernel.work = [](const Args& a) { return a.n[0] * a.n[1]; };
+  kernel.phases[0] = {linear_pack<T>,
+                      [](const Args& a) { return ceil_div(packed_product<T>(a).n, int64_t(panel_width<T>)); }, 1};
+  kernel.work = [](const Args& a) { return a.n[0] * a.n[1] * Cheap::cost; };
   return kernel;
 }
 
