@@ -1,4 +1,4 @@
-// The only file that knows threads: default count, team, barrier, work gate, scratch memory, fork.
+// The only file that knows threads: team, barrier, work gate, scratch memory, fork.
 //
 // The team is our own and not OpenMP's, because an OpenMP region waits for all of its threads: where one of them is not
 // scheduled at once (other processes use the cores), the region takes as long as the scheduler likes. Here a share of
@@ -7,14 +7,13 @@
 // ThreadSanitizer see the team, and the process may fork, and hold another library's OpenMP, without a second thought.
 #include "threads.h"
 
+#include "thread_count.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
 #include <new>
-#include <set>
-#include <sstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -23,9 +22,6 @@
 #include <pthread.h>
 #include <signal.h>
 #endif
-#ifdef __linux__
-#include <sched.h>
-#endif
 
 namespace fastbp {
 namespace {
@@ -33,70 +29,6 @@ namespace {
 constexpr int kMaxThreads = 256;
 constexpr int kAlign = 64;
 using Clock = std::chrono::steady_clock;
-
-// ---------------------------------------------------------------- default thread count
-
-struct Choice {
-  int count;
-  std::string reason;
-};
-
-int physical_cores_in_affinity(int* logical) {
-#ifdef __linux__
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) {
-    *logical = CPU_COUNT(&set);
-    std::set<std::string> cores;  // hardware threads of one core list the same siblings
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &set)) continue;
-      std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-      std::string siblings;
-      if (!std::getline(file, siblings)) return *logical;
-      cores.insert(siblings);
-    }
-    return static_cast<int>(cores.size());
-  }
-#endif
-  *logical = std::max(1u, std::thread::hardware_concurrency());
-  return *logical;
-}
-
-// Whole CPUs that the cgroup's bandwidth limit allows, or 0 where there is no limit.
-int cgroup_quota() {
-#ifdef __linux__
-  double quota = -1, period = 0;
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string first;
-  if (v2 >> first >> period) {
-    if (first != "max") quota = std::atof(first.c_str());
-  } else {
-    std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (!(q >> quota) || !(p >> period)) return 0;
-  }
-  if (quota > 0 && period > 0) return std::max(1, static_cast<int>(quota / period));
-#endif
-  return 0;
-}
-
-Choice choose_threads() {
-  if (const char* text = std::getenv("FASTBP_NUM_THREADS")) {
-    char* end = nullptr;
-    const long count = std::strtol(text, &end, 10);
-    if (end != text && *end == 0 && count >= 1 && count <= kMaxThreads)
-      return {static_cast<int>(count), "FASTBP_NUM_THREADS"};
-  }
-  int logical = 1;
-  const int cores = physical_cores_in_affinity(&logical);
-  const int quota = cgroup_quota();
-  int count = std::min(cores, logical);
-  if (quota) count = std::min(count, quota);
-  std::ostringstream why;
-  why << "affinity " << logical << ", physical cores " << cores << ", cgroup quota ";
-  if (quota) why << quota;
-  else why << "none";
-  return {std::clamp(count, 1, kMaxThreads), why.str()};
-}
 
 // ---------------------------------------------------------------- scratch memory
 
@@ -229,7 +161,7 @@ struct Team {
   std::chrono::nanoseconds penalty{0};
 
   Team() {
-    Choice choice = choose_threads();
+    ThreadChoice choice = default_thread_count(kMaxThreads);
     default_reason = std::move(choice.reason);
     reason = default_reason.c_str();
     count = choice.count;
