@@ -28,7 +28,7 @@ from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enab
 from fastbp.dtypes import DType, bool, float32, float64, int64
 from fastbp.function import Function
 from fastbp.gradcheck import GradcheckError, gradcheck
-from fastbp.kernels import backend
+from fastbp.kernels import backend, check
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
 from fastbp.tensor import Tensor, tensor
@@ -38,7 +38,7 @@ setattr(_tape, "Function", Function)  # noqa: B010  PyTorch's place for it is au
 
 # Loaded when first used, so that `import fastbp` stays quick.
 _LAZY = {"nn", "optim", "data", "train", "serialization"}
-_LAZY_NAMES = {"save": "serialization", "load": "serialization"}
+_LAZY_NAMES = {"save": "serialization", "load": "serialization", "CheckError": "kernels.checker"}
 
 
 def __getattr__(name: str) -> Any:
@@ -62,6 +62,7 @@ __all__ = [
     "__version__",
     "backend",
     "bool",
+    "check",
     "enable_grad",
     "float32",
     "float64",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastbp import _native
+from fastbp import _native, kernels
 from fastbp.version import __version__
 
 
@@ -32,7 +32,8 @@ def cuda_status() -> str:
 
 
 def info() -> dict[str, str]:
-    """What fastbp runs on: version, instruction sets (available, in use), threads and why, CUDA or why not."""
+    """What fastbp runs on: version, instruction sets (available, in use), threads and why, whether
+    kernels are checked, CUDA or why not."""
     import platform  # costs more than it is worth to those who only import fastbp
 
     return {
@@ -42,5 +43,6 @@ def info() -> dict[str, str]:
         "instruction set in use": _native.isa(),
         "threads": f"{_native.threads()} ({_native.thread_reason()})",
         "work gate": f"{_native.work_gate()} operations",
+        "check mode": "on: every kernel is compared with its reference" if kernels.checking() else "off",
         "cuda": cuda_status(),
     }

@@ -18,8 +18,8 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
     {"_native", "version"},
-    {"dtypes", "runtime"},
-    {"kernels"},
+    {"dtypes"},
+    {"kernels", "runtime"},
     {"autograd"},
     {"tensor"},
     {"function"},

@@ -1,12 +1,14 @@
 """Backends: modules that export the same kernels under the same names and signatures.
 
 `of(tensor)` is the backend that works on a tensor's memory; calling a kernel is attribute access on it. Host tensors
-use `native`, or `reference` (NumPy, the specification) under `with backend("reference")`.
+use `native`, or `reference` (NumPy, the specification) under `with backend("reference")`. In check mode `native` is
+wrapped by another backend, `checker`, which compares the two.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,16 @@ from fastbp.kernels import native
 _HOST = ("native", "reference")
 
 
+def _check_from_environment() -> bool:
+    value = os.environ.get("FASTBP_CHECK", "")
+    if value not in ("", "0", "1"):
+        raise ValueError(f"FASTBP_CHECK: expected 1 for check mode, 0 or nothing for none, got {value!r}")
+    return value == "1"
+
+
 class _Selected(threading.local):
+    name = "native"
+    checking = _check_from_environment()
     host: Any = native
 
 
@@ -34,6 +45,29 @@ def host() -> Any:
     return _selected.host
 
 
+def checking() -> bool:
+    """Whether kernels are compared with their references in this thread."""
+    return _selected.checking and _selected.name == "native"
+
+
+def _backend(name: str, check: bool) -> Any:
+    # The reference is imported when it is first needed: NumPy code for every kernel takes longer to load than the rest.
+    if check and name == "native":
+        return importlib.import_module("fastbp.kernels.checker").checked_native
+    return importlib.import_module(f"fastbp.kernels.{name}")
+
+
+@contextmanager
+def _selection(name: str, check: bool) -> Iterator[None]:
+    host = _backend(name, check)
+    previous = _selected.name, _selected.checking, _selected.host
+    _selected.name, _selected.checking, _selected.host = name, check, host
+    try:
+        yield
+    finally:
+        _selected.name, _selected.checking, _selected.host = previous
+
+
 @contextmanager
 def backend(name: str) -> Iterator[None]:
     """Runs host kernels on the named backend, "native" or "reference", in this thread.
@@ -42,10 +76,26 @@ def backend(name: str) -> Iterator[None]:
     """
     if name not in _HOST:
         raise ValueError(f"[backend] expected one of {', '.join(_HOST)}, got {name!r}")
-    # The reference is imported when it is first needed: NumPy code for every kernel takes longer to load than the rest.
-    module = importlib.import_module(f"fastbp.kernels.{name}")
-    previous, _selected.host = _selected.host, module
-    try:
+    with _selection(name, _selected.checking):
         yield
-    finally:
-        _selected.host = previous
+
+
+@contextmanager
+def check() -> Iterator[None]:
+    """Check mode: repeats every native kernel call in the NumPy reference, and stops at the first that disagrees.
+
+    Results are those of the native kernels, held against the reference by the tolerances that the tests use; inputs
+    must be left alone and outputs written in full. Equal NaNs and infinities agree. Holds for the calling thread, may
+    be nested, and leaves nothing to check under `backend("reference")`. FASTBP_CHECK=1 in the environment (0 or empty:
+    off) is the same for all threads of a process. A step takes ten times as long or more.
+
+    Raises CheckError, a RuntimeError that names the kernel, its operands and constants, the worst element, and a file
+    with the inputs in the folder FASTBP_CHECK_DIR (default: that of temporary files), which
+    `fastbp.kernels.checker.replay` runs again.
+    """
+    with _selection(_selected.name, True):
+        yield
+
+
+if _Selected.checking:
+    _Selected.host = _backend("native", True)

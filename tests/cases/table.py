@@ -24,6 +24,13 @@ class Out:
     dtype: str | None = None
     strides: tuple[int, ...] | None = None
 
+    def layout(self, dtype: str) -> np.ndarray:
+        """An array of this shape, type and strides, not to be looked into."""
+        empty = np.empty(self.shape, self.dtype or dtype)
+        if self.strides is None:
+            return empty
+        return np.lib.stride_tricks.as_strided(empty, strides=[s * empty.itemsize for s in self.strides])
+
 
 @dataclass(frozen=True)
 class Case:

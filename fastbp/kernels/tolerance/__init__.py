@@ -6,6 +6,6 @@ terms, bounds in units in the last place (ULP) for vector functions. Nothing is 
 """
 
 from fastbp.kernels.tolerance import elementwise, optim, products, rows
-from fastbp.kernels.tolerance.rules import RULES, allowed, difference, same
+from fastbp.kernels.tolerance.rules import RULES, allowed, difference, same, worst
 
-__all__ = ["RULES", "allowed", "difference", "elementwise", "optim", "products", "rows", "same"]
+__all__ = ["RULES", "allowed", "difference", "elementwise", "optim", "products", "rows", "same", "worst"]

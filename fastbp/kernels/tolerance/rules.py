@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,24 @@ DERIVATIVE_BOUND = 1.2  # above |f'| of every activation with slopes of at most 
 RULES: dict[str, Callable[..., Any]] = {}
 
 
+class Worst(NamedTuple):
+    """The element of an output that is farthest out of tolerance."""
+
+    place: tuple[int, ...]
+    expected: Any
+    actual: Any
+    bound: float | None  # the difference allowed there; None where equal bits are asked for
+    differing: int  # elements out of tolerance
+    size: int  # elements of the output
+
+    def sentence(self, output: str) -> str:
+        limit = "equal bits" if self.bound is None else f"within {self.bound:.3g}"
+        return (
+            f"expected {output}{list(self.place)} = {self.expected!r} ({limit}), got {self.actual!r}; "
+            f"{self.differing} of {self.size} elements differ, none by more"
+        )
+
+
 def difference(
     name: str, output: str, arguments: dict[str, Any], expected: np.ndarray, actual: np.ndarray
 ) -> str | None:
@@ -22,21 +40,32 @@ def difference(
     call); None if it is within tolerance."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return f"[{name}] expected {output} {expected.dtype} {expected.shape}, got {actual.dtype} {actual.shape}"
+    found = worst(name, output, arguments, expected, actual)
+    return found and f"[{name}] {found.sentence(output)}"
+
+
+def worst(name: str, output: str, arguments: dict[str, Any], expected: np.ndarray, actual: np.ndarray) -> Worst | None:
+    """As `difference`, of arrays of one shape and type: where `actual` is farthest off, measured by what is allowed."""
     bad = ~same(expected, actual)
     if not np.any(bad):
         return None
     bound = allowed(name, output, arguments, expected)
-    if bound is not None:
-        with np.errstate(all="ignore"):
-            near = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= bound
-            bad &= ~((np.isfinite(expected) & near) | (actual == expected))
+    with np.errstate(all="ignore"):
+        distance = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        if bound is not None:
+            bad &= ~((np.isfinite(expected) & (distance <= bound)) | (actual == expected))
+            distance = distance / bound
     if not np.any(bad):
         return None
-    first = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    limit = "equal bits" if bound is None else f"within {np.broadcast_to(bound, bad.shape)[first]:.3g}"
-    return (
-        f"[{name}] expected {output}{[int(i) for i in first]} = {expected[first]!r} ({limit}), got {actual[first]!r}; "
-        f"{np.count_nonzero(bad)} of {bad.size} elements differ"
+    distance = np.where(bad, np.where(np.isnan(distance), np.inf, distance), -1)
+    place = np.unravel_index(int(np.argmax(distance)), bad.shape)
+    return Worst(
+        place=tuple(int(i) for i in place),
+        expected=expected[place],
+        actual=actual[place],
+        bound=None if bound is None else float(np.broadcast_to(bound, bad.shape)[place]),
+        differing=int(np.count_nonzero(bad)),
+        size=bad.size,
     )
 
 
