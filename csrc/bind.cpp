@@ -1,6 +1,8 @@
 #include "bind.h"
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace fastbp {
 
@@ -131,12 +133,35 @@ Place place_of(const char* name) {
   throw std::runtime_error(std::string("no kernel is named ") + name);
 }
 
+namespace {
+
+// The GIL is given away while this lives. When Python ends, a thread that wants it back is ended by pthread_exit, whose
+// unwinding must not reach nanobind's noexcept functions: the thread waits here for the end of the process, as all such
+// threads do from Python 3.14 on.
+class WithoutGil {
+ public:
+  WithoutGil() = default;
+  WithoutGil(const WithoutGil&) = delete;
+  ~WithoutGil() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+
+ private:
+  PyThreadState* state_ = PyEval_SaveThread();
+};
+
+}  // namespace
+
 void call(const Kernel& kernel, const Args& args) {
   // Handing over the GIL costs about 0.1 µs and wakes other threads; 50 kFLOP are about 1 µs of one core.
   if (kernel.work && kernel.work(args) < 50'000) {
     run_kernel(kernel, args);
   } else {
-    nb::gil_scoped_release release;
+    WithoutGil released;
     run_kernel(kernel, args);
   }
 }
