@@ -1,6 +1,9 @@
-// The FMA peak of this machine, for benchmarks: p = {sink}; n = {loops, iterations}. A range of `loops` is cut among
-// the threads; each loop runs `iterations` rounds of independent fused multiply-adds on registers, and leaves their
-// sum.
+// The limits of this machine, for benchmarks:
+//
+//   fma_loop   p = {sink}; n = {loops, iterations}. A range of `loops` is cut among the threads; each loop runs
+//              `iterations` rounds of independent fused multiply-adds on registers, and leaves their sum.
+//   copy_loop  p = {from, to}; n = {count, streaming}. Copies by vector loads and either plain stores or streaming
+//              ones, which need `to` aligned to a cache line.
 #pragma once
 
 #include "kernel.h"
@@ -32,8 +35,30 @@ template <class T> int64_t fma_operations(const Args& a) { return a.n[0] * a.n[1
 
 template <class T> constexpr Kernel fma_kernel() { return {{{fma_loop<T>, fma_loops, 1}}, fma_operations<T>}; }
 
+template <class T> void copy_loop(const Args& a, int64_t begin, int64_t end, Scratch) {
+  const T* from = static_cast<const T*>(a.p[0]);
+  T* to = static_cast<T*>(a.p[1]);
+  int64_t i = begin;
+  if (a.n[1]) {
+    for (; i + lanes<T> <= end; i += lanes<T>) stream(to + i, load(from + i));
+    stream_fence();
+  } else {
+    for (; i + lanes<T> <= end; i += lanes<T>) store(to + i, load(from + i));
+  }
+  for (; i < end; ++i) to[i] = from[i];
+}
+
+inline int64_t copy_elements(const Args& a) { return a.n[0]; }
+template <class T> int64_t copied_bytes(const Args& a) { return a.n[0] * 2 * static_cast<int64_t>(sizeof(T)); }
+
+// Cut at cache lines, so that every range starts aligned where `to` does.
+template <class T> constexpr Kernel copy_kernel() {
+  return {{{copy_loop<T>, copy_elements, 64 / sizeof(T)}}, copied_bytes<T>};
+}
+
 constexpr Entry kMeasureEntries[] = {
     {"fma_loop", Family::kSingle, 0, {fma_kernel<float>(), fma_kernel<double>()}},
+    {"copy_loop", Family::kSingle, 0, {copy_kernel<float>(), copy_kernel<double>()}},
 };
 
 }  // namespace

@@ -49,6 +49,22 @@ int64_t fma_loop(int64_t iterations, Buffer& sink) {
   return kernel.work(a);
 }
 
+int64_t copy_loop(const Buffer& from, Buffer& to, bool streaming) {
+  static const Place place = place_of("copy_loop");
+  static const std::string op = "copy_loop";
+  Args a{};
+  a.p[0] = input(op, "from", from, from.dtype);
+  a.p[1] = output(op, "to", to, from.dtype);
+  require_same_shape(op, "to", to, "from", from);
+  require_apart(op, to, from);
+  if (streaming && reinterpret_cast<uintptr_t>(a.p[1]) % 64) fail_value(op, "expected to aligned to 64 bytes");
+  a.n[0] = to.size;
+  a.n[1] = streaming;
+  const Kernel& kernel = kernel_for(op, place.entry(), from.dtype);
+  call(kernel, a);
+  return kernel.work(a);
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -70,6 +86,8 @@ NB_MODULE(_native, m) {
   m.def("set_threads", &set_threads, nb::arg("count"));
   m.def("fma_loop", &fma_loop, nb::arg("iterations"), nb::arg("sink"),
         "Runs fused multiply-adds on registers, one loop for every element of sink; returns the operations done.");
+  m.def("copy_loop", &copy_loop, nb::arg("from_"), nb::arg("to"), nb::arg("streaming"),
+        "Copies by plain or streaming vector stores; returns the bytes read plus the bytes written.");
   m.def("work_gate", &work_gate, "Operations below which a call stays on the calling thread.");
   m.def("set_work_gate", &set_work_gate, nb::arg("operations"));
 }

@@ -26,7 +26,7 @@ SMALL = 1000  # elements; with fewer, starting threads is most of a call: these 
 # What the extension has besides kernels.
 NOT_KERNELS = {
     "Buffer", "empty", "from_array", "from_dlpack", "isa", "set_isa", "available_isas", "threads", "set_threads",
-    "thread_reason", "work_gate", "set_work_gate", "fma_loop",
+    "thread_reason", "work_gate", "set_work_gate", "fma_loop", "copy_loop",
 }  # fmt: skip
 
 
