@@ -1,4 +1,4 @@
-"""The `fastbp` command: its arguments, its four subcommands, and one sentence for everything that can be wrong."""
+"""The `fastbp` command: its arguments, its subcommands, and one sentence for everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import numpy as np
 
 import fastbp
 from fastbp import nn, optim
+from fastbp.cli import bench
 from fastbp.cli import network as networks
+from fastbp.cli.outputs import check_out
 from fastbp.cli.sources import SOURCES, TASKS, read_evaluation, read_inputs, read_problem
 from fastbp.data import Batches, Scaling
 from fastbp.optim.lr_scheduler import CosineAnnealingLR
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         named = error.filename is not None and error.strerror
         return _fail(f"{error.filename}: {error.strerror}" if named else str(error))
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, ArithmeticError) as error:
         return _fail(str(error))
     except MemoryError:
         return _fail("not enough memory for this network and batch size")
@@ -70,7 +72,9 @@ def train(arguments: Arguments) -> int:
     """Train a network, report its test accuracy or error, and save it."""
     problem = read_problem(arguments.data, arguments.task)
     out = arguments.out or Path(arguments.data).stem + ".safetensors"
-    _check_out(out, arguments.data)
+    check_out("--out", out)
+    if os.path.exists(out) and os.path.exists(arguments.data) and os.path.samefile(out, arguments.data):
+        raise ValueError(f"--out: {out!r} is the data itself")
     classes = problem.classes
     continuous = problem.y_train.reshape(len(problem.y_train), -1)
     target = None if classes is not None else Scaling.standardised(continuous)
@@ -162,15 +166,6 @@ def _print_epoch(run: Run) -> None:
         print(f"epoch {run.history.epochs}/{run.epochs}: {run.history.summary()}", file=sys.stderr)
 
 
-def _check_out(out: str, data: str) -> None:
-    """Refuse, before the training, a file that could not be written after it."""
-    folder = Path(out).parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or (os.path.exists(out) and not os.path.isfile(out)):
-        raise ValueError(f"--out: expected a file in an existing writable folder, got {out!r}")
-    if os.path.exists(out) and os.path.exists(data) and os.path.samefile(out, data):
-        raise ValueError(f"--out: {out!r} is the data itself")
-
-
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage before it."""
 
@@ -206,6 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL", help="a file written by fastbp train")
     file_help = "rows of raw values as CSV (a target column is ignored), NPZ (array x) or an IDX file"
     sub.add_argument("file", metavar="FILE", help=file_help)
+
+    sub = _add(commands, "bench", bench.run)
+    sub.add_argument("--threads", type=_count, help="default: see fastbp info")
+    sub.add_argument("--json", metavar="FILE", help="where to write the results")
 
     _add(commands, "info", info)
     return parser
