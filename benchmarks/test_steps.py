@@ -1,40 +1,42 @@
-"""Whole training steps, engines side by side: blocks of steps alternate, and a row is a ratio of medians."""
+"""Whole training steps, engines side by side, each verified by its first losses."""
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any
+import functools
+from collections.abc import Callable
 
-import numpy as np
+import engines
 import pytest
-from measure import alternate, fma_peak
-from workloads import ENGINES, WORKLOADS, Workload
 
-import fastbp
+from fastbp.bench.machine import fma_peak
+from fastbp.bench.timing import Timing, fraction, ratio, seconds
+from fastbp.bench.workloads import WORKLOADS, verify
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
-def test_step(benchmark: Any, workload: Workload) -> None:
-    # The losses of the first steps agree with the reference backend's, or nothing is measured.
-    losses = []
-    for backend in ("native", "reference"):
-        with fastbp.backend(backend):
-            step = ENGINES["fastbp"](workload)
-            losses.append([step().item() for _ in range(3)])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_step(record: Callable[..., None], timing: Timing, limit: float, name: str) -> None:
+    workload = WORKLOADS[name]
+    if workload.operations > limit:
+        pytest.skip("too large for --quick")
+    steps, absent = engines.present(
+        {engine: functools.partial(make, workload) for engine, make in engines.STEPS.items()}
+    )
+    for engine, step in steps.items():
+        try:
+            verify(step, workload)
+        except ArithmeticError as error:
+            raise ArithmeticError(f"{engine}: {error}") from error
 
-    steps = {
-        name: make(workload) for name, make in ENGINES.items() if name == "fastbp" or importlib.util.find_spec(name)
-    }
     peak = fma_peak()
-    medians = alternate({**steps, "peak": peak})
-    fraction = workload.operations / medians["fastbp"] / (peak() / medians["peak"])
-    benchmark.extra_info["fraction of the FMA peak"] = fraction
-    report = [f"{workload.name}: fastbp {medians['fastbp'] * 1e6:.1f} us, {fraction:.3f} of the FMA peak"]
-    for name in steps:
-        benchmark.extra_info[f"{name} seconds"] = medians[name]
-        if name != "fastbp":
-            benchmark.extra_info[f"{name} / fastbp"] = medians[name] / medians["fastbp"]
-            report.append(f"{name} {medians[name] * 1e6:.1f} us, {medians[name] / medians['fastbp']:.2f} times as long")
-    print("\n" + "; ".join(report))
-    benchmark.pedantic(steps["fastbp"], rounds=10, warmup_rounds=1)
+    times = timing.alternate({"peak": peak.call, **steps})
+    ours = "fastbp compiled" if "fastbp compiled" in steps else "fastbp eager"
+    fractions = {engine: fraction(times[engine], workload.operations, [(times["peak"], peak.work)]) for engine in steps}
+    ratios = {engine: ratio(times[engine], times[ours]) for engine in steps if engine != ours}
+    line = f"{name}: {ours} {seconds(times[ours]) * 1e6:.1f} µs, {fractions[ours]:.3f} of the FMA peak" + "".join(
+        f", {engine} {value:.2f} times as long" for engine, value in ratios.items()
+    )
+    record(
+        "steps", line, steps[ours],
+        name=name, workload=workload._asdict(), ours=ours, seconds={e: seconds(times[e]) for e in steps},
+        fractions=fractions, ratios=ratios, absent=absent,
+    )  # fmt: skip
