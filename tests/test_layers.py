@@ -27,6 +27,7 @@ ORDER = [
     {"nn", "optim", "data", "serialization", "program", "gradcheck"},
     {"train"},
     {"__init__"},
+    {"bench"},
     {"cli", "__main__"},
     {"examples"},
 ]
