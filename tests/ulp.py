@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import mpmath
 import numpy as np
+from scipy import special
 
 HAS_WIDE = np.finfo(np.longdouble).nmant >= 63
 
@@ -42,6 +43,8 @@ def erfc_fraction(t: np.ndarray) -> np.ndarray:
 
 
 def erf(x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.float64:
+        return special.erf(x)
     t = np.abs(x)
     y = np.where(t < 1.5, t, 1 - erfc_fraction(np.clip(t, 1.5, 9)))
     small = t < 1.5
@@ -50,6 +53,8 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 def normal_cdf(x: np.ndarray) -> np.ndarray:
+    if x.dtype == np.float64:
+        return special.ndtr(x)
     t = np.abs(x) / np.sqrt(x.dtype.type(2))
     tail = np.empty_like(t)
     small = t < 1.5
