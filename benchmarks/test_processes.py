@@ -42,9 +42,9 @@ def begin(job: subprocess.Popen[str], steps: int) -> None:
 
 @pytest.mark.parametrize("workload", STEPS)
 def test_processes(record: Callable[..., None], timing: Timing, quick: bool, workload: str) -> None:
-    steps = 1 if quick else STEPS[workload]
+    steps, count = (1, 2) if quick else (STEPS[workload], JOBS)
     with ExitStack() as stack:
-        jobs = [stack.enter_context(start(workload)) for _ in range(JOBS)]  # leaving closes stdin, which ends them
+        jobs = [stack.enter_context(start(workload)) for _ in range(count)]  # leaving closes stdin, which ends them
         for job in jobs:
             expect(job, "ready")
 
@@ -63,5 +63,5 @@ def test_processes(record: Callable[..., None], timing: Timing, quick: bool, wor
             {"at once": at_once, "in turn": in_turn}
         )
         value = ratio(times["at once"], times["in turn"])
-        line = f"{JOBS} jobs of {THREADS} threads, {workload}: at once {value:.2f} of the time one after another"
-        record("processes", line, at_once, name=workload, jobs=JOBS, threads=THREADS, ratio=value)
+        line = f"{count} jobs of {THREADS} threads, {workload}: at once {value:.2f} of the time one after another"
+        record("processes", line, at_once, name=workload, jobs=count, threads=THREADS, ratio=value)

@@ -15,7 +15,7 @@ from fastbp.bench.workloads import WORKLOADS, eager_step, verify
 
 SHAPES = ((64, 784, 128), (128, 512, 512), (1024, 1024, 1024))
 KERNELS = ("relu", "relu backward", "add", "exp", "tanh", "sum", "cross-entropy with gradient", "SGD", "Adam")
-ELEMENTS = 2**24  # 64 MiB of float32: beyond the caches of most machines
+ELEMENTS = 2**23  # 32 MiB of float32, of which a kernel has two or more: beyond most caches
 STEPS = ("mnist_small", "mnist")
 TIMING = Timing(rounds=9, block=0.01, settle=0.002, budget=2.0)
 
