@@ -1,6 +1,6 @@
 """Memory for test operands: aligned, off by one element, or against a page that must not be touched.
 
-Around an operand lies a margin with a known pattern, so that a write outside of it is seen afterwards.
+Around an operand lies a known pattern, so that a write outside of it is seen afterwards.
 """
 
 from __future__ import annotations
@@ -8,24 +8,68 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
 MARGIN = 64
 PATTERN = 0xA5  # as a float a small negative number, as an int64 a large negative one, as a bool not a bool
-CAN_GUARD = sys.platform == "linux"
 PROT_NONE = 0  # of <sys/mman.h>; Python's mmap does not name it
+C = ctypes.CDLL(None, use_errno=True)
+
+# ---------------------------------------------------------------- places
+
+# From the bytes and the item size of an operand: memory, and where in it the operand is to start.
+Place = Callable[[int, int], tuple[np.ndarray, int]]
+
+
+def aligned(nbytes: int, itemsize: int) -> tuple[np.ndarray, int]:
+    memory = np.empty(nbytes + 4 * MARGIN, np.uint8)
+    start = -memory.__array_interface__["data"][0] % MARGIN
+    return memory[start : start + nbytes + 3 * MARGIN], MARGIN
+
+
+def misaligned(nbytes: int, itemsize: int) -> tuple[np.ndarray, int]:
+    memory, start = aligned(nbytes, itemsize)
+    return memory, start + itemsize
+
+
+def before_guard(nbytes: int, itemsize: int) -> tuple[np.ndarray, int]:
+    """Against a page behind it: reading or writing one byte more ends the process."""
+    memory = guarded_pages(nbytes)
+    return memory, len(memory) - nbytes
+
+
+def behind_guard(nbytes: int, itemsize: int) -> tuple[np.ndarray, int]:
+    """Against a page in front of it: aligned, too."""
+    return guarded_pages(nbytes), 0
+
+
+def guarded_pages(nbytes: int) -> np.ndarray:
+    """Whole pages for so many bytes, between two that cannot be read or written."""
+    page = mmap.PAGESIZE
+    size = -(-max(nbytes, 1) // page) * page
+    memory = np.frombuffer(mmap.mmap(-1, size + 2 * page), np.uint8)
+    start = memory.__array_interface__["data"][0]
+    for address in (start, start + page + size):
+        if C.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), PROT_NONE):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    return memory[page : page + size]
+
+
+GUARDED: tuple[Place, ...] = (behind_guard, before_guard) if sys.platform == "linux" else (aligned,)
+
+# ---------------------------------------------------------------- operands
 
 
 class Operand:
-    """An array of the given layout inside a margin. `array` is what a kernel gets."""
+    """An array of the given layout with a pattern around it. `array` is what a kernel gets."""
 
-    def __init__(self, like: np.ndarray, offset: int = 0) -> None:
+    def __init__(self, like: np.ndarray, place: Place = aligned) -> None:
         low, nbytes = extent(like)
-        memory = np.full(nbytes + 4 * MARGIN, PATTERN, np.uint8)
-        start = -memory.__array_interface__["data"][0] % MARGIN
-        self.memory = memory[start : start + nbytes + 3 * MARGIN]
-        self.array = lay(like, self.memory, MARGIN + offset * like.itemsize + low)
+        self.memory, start = place(nbytes, like.itemsize)
+        self.memory[...] = PATTERN
+        self.array = lay(like, self.memory, start + low)
         self.before = self.memory
 
     def fill(self, values: np.ndarray | None) -> None:
@@ -60,43 +104,3 @@ def extent(like: np.ndarray) -> tuple[int, int]:
 def lay(like: np.ndarray, memory: np.ndarray, offset: int) -> np.ndarray:
     """An array of the same layout on other memory, its first element at an offset in bytes."""
     return np.ndarray(like.shape, like.dtype, memory.data, offset, like.strides)
-
-
-class GuardedMemory:
-    """Copies of arrays that end where an unreadable page starts, or start where one ends."""
-
-    def __init__(self) -> None:
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.blocks: list[tuple[np.ndarray, mmap.mmap]] = []
-        self.used = 0
-
-    def reset(self) -> None:
-        """Let the memory handed out so far be used again."""
-        self.used = 0
-
-    def place(self, like: np.ndarray, at_end: bool) -> np.ndarray:
-        """An array of the same layout and values, its highest (or lowest) byte next to the page."""
-        low, nbytes = extent(like)
-        block = self.block(nbytes)
-        memory = block[len(block) - nbytes :] if at_end else block[:nbytes]
-        array = lay(like, memory, low) if like.size else np.empty_like(like)
-        array[...] = like
-        return array
-
-    def block(self, nbytes: int) -> np.ndarray:
-        """The next block of at least so many bytes, whole pages between two unreadable ones."""
-        if self.used == len(self.blocks) or len(self.blocks[self.used][0]) < nbytes:
-            self.blocks.insert(self.used, self.map(nbytes))
-        self.used += 1
-        return self.blocks[self.used - 1][0]
-
-    def map(self, nbytes: int) -> tuple[np.ndarray, mmap.mmap]:
-        page = mmap.PAGESIZE
-        size = -(-max(nbytes, 1) // page) * page
-        mapping = mmap.mmap(-1, size + 2 * page)
-        memory = np.frombuffer(mapping, np.uint8)
-        start = memory.__array_interface__["data"][0]
-        for address in (start, start + page + size):
-            if self.libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), PROT_NONE):
-                raise OSError(ctypes.get_errno(), "mprotect")
-        return memory[page : page + size], mapping

@@ -6,27 +6,28 @@ import functools
 import inspect
 import itertools
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import TABLE, Case, Out
-from memory import CAN_GUARD, GuardedMemory, Operand
+from cases import TABLE, Case
+from kernel_call import FACTS, Call, describe
+from memory import GUARDED, aligned, misaligned
 from settings import native_settings_kept
 
 from fastbp import _native
-from fastbp.kernels import facts, reference, tolerance
+from fastbp.kernels import reference, tolerance
 
 ISAS = tuple(_native.available_isas())
-FACTS = {name: f.facts for name, f in facts.kernels(reference).items()}
 CASES = [pytest.param(c, t, id=f"{c.name}-{t}") for c in TABLE for t in c.dtypes]
 CASES_ISAS = [pytest.param(c, t, isa, id=f"{c.name}-{t}-{isa}") for c in TABLE for t in c.dtypes for isa in ISAS]
+# Numbers of threads and places of operands; reading or writing a byte outside of a guarded one ends the process.
+PLACES = (*((1, place) for place in GUARDED), (1, misaligned), (2, misaligned), (3, aligned))
 SMALL = 1000  # elements; with fewer, starting threads is most of a call: these run on one, and once on three
 # What the extension has besides kernels.
 NOT_KERNELS = {
     "Buffer", "empty", "from_array", "from_dlpack", "isa", "set_isa", "available_isas", "threads", "set_threads",
-    "thread_reason", "work_gate", "set_work_gate", "fma_loop", "copy_loop",
+    "thread_reason", "work_gate", "set_work_gate", "fma_loop", "copy_loop", "observe_calls",
 }  # fmt: skip
 
 
@@ -36,77 +37,11 @@ def as_before() -> Iterator[None]:
         yield
 
 
-# ---------------------------------------------------------------- one call
-
-
-def model(value: Out | np.ndarray, dtype: str) -> np.ndarray:
-    """An array with the layout that an operand is to have."""
-    return value if isinstance(value, np.ndarray) else value.layout(dtype)
-
-
-class Call:
-    """A call of a kernel that can be repeated: each operand in memory of its own, the inputs read-only."""
-
-    def __init__(self, case: Case, dtype: str, values: list[Any], offset: int = 0) -> None:
-        self.facts = FACTS[case.kernel]
-        self.read: dict[str, Operand] = {}
-        self.written: dict[str, tuple[Operand, Any]] = {}  # with the values they start from
-        self.arguments: list[Any] = []
-        for name, value in zip(self.facts.parameters, values, strict=True):
-            if isinstance(value, list):
-                self.arguments.append([self.place(f"{name}[{i}]", name, v, dtype, offset) for i, v in enumerate(value)])
-            elif isinstance(value, (np.ndarray, Out)):
-                self.arguments.append(self.place(name, name, value, dtype, offset))
-            else:
-                self.arguments.append(value)
-
-    def place(self, label: str, name: str, value: Any, dtype: str, offset: int) -> np.ndarray:
-        operand = Operand(model(value, dtype), offset)
-        if name in self.facts.inputs:
-            operand.fill(value)
-            operand.array.flags.writeable = False
-            self.read[label] = operand
-        else:
-            self.written[label] = operand, None if isinstance(value, Out) else value
-        return operand.array
-
-    def elements(self) -> int:
-        """Elements of the largest operand."""
-        operands = [*self.read.values(), *(operand for operand, _ in self.written.values())]
-        return max((operand.array.size for operand in operands), default=0)
-
-    def run(self, backend: ModuleType) -> dict[str, np.ndarray]:
-        """The written operands after a call that starts from their first values, or from poison."""
-        for operand, start in self.written.values():
-            operand.fill(start)
-        getattr(backend, self.facts.name)(*(as_buffers(a) for a in self.arguments))
-        return {label: operand.array for label, (operand, _) in self.written.items()}
-
-    def strayed(self) -> list[str]:
-        """Inputs that were changed, and outputs around which memory was changed."""
-        changed = [label for label, operand in self.read.items() if not operand.untouched()]
-        return changed + [label for label, (operand, _) in self.written.items() if not operand.margin_untouched()]
-
-
-def as_buffers(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_native.from_array(v) for v in value]
-    return _native.from_array(value) if isinstance(value, np.ndarray) else value
-
-
 @functools.lru_cache(maxsize=2)
 def expectations(case: Case, dtype: str) -> list[tuple[list[Any], dict[str, Any], dict[str, np.ndarray]]]:
     """The argument lists of a case, each by name as before the call, and the results of the reference."""
     names = FACTS[case.kernel].parameters
     return [(v, dict(zip(names, v)), Call(case, dtype, v).run(reference)) for v in case.variants(dtype)]
-
-
-def describe(values: list[Any]) -> str:
-    """Shapes and constants of a call, for messages."""
-    return ", ".join(
-        f"{len(v)} tensors" if isinstance(v, list) else str(v.shape) if isinstance(v, (np.ndarray, Out)) else repr(v)
-        for v in values
-    )
 
 
 # ---------------------------------------------------------------- the tests
@@ -116,13 +51,13 @@ def describe(values: list[Any]) -> str:
 def test_kernel_agrees_with_reference(case: Case, dtype: str, isa: str) -> None:
     _native.set_isa(isa)
     _native.set_work_gate(0)
-    for threads, offset in ((1, 0), (1, 1), (2, 1), (3, 0)):
+    for threads, place in PLACES:
         _native.set_threads(threads)
         for values, named, expected in expectations(case, dtype):
-            call = Call(case, dtype, values, offset)
+            call = Call(case, dtype, values, place)
             if threads > 1 and call.elements() < SMALL:
                 continue
-            where = f"{describe(values)} on {isa}, {threads} threads, offset {offset}"
+            where = f"{describe(values)} on {isa}, {threads} threads, {place.__name__}"
             for label, actual in call.run(_native).items():
                 wrong = tolerance.difference(case.kernel, label, named, expected[label], actual)
                 assert wrong is None, f"{wrong}; {where}"
@@ -146,30 +81,6 @@ def test_bits_do_not_depend_on_instruction_set_and_threads(case: Case, dtype: st
                 same = tolerance.same(first[label], actual)
                 where = f"{describe(call.arguments)} on {isa}, {threads} threads"
                 assert np.all(same), f"{label} differs in {np.count_nonzero(~same)} of {same.size}; {where}"
-
-
-@pytest.mark.skipif(not CAN_GUARD, reason="pages are guarded by mprotect, on Linux")
-@pytest.mark.parametrize(("case", "dtype", "isa"), CASES_ISAS)
-def test_kernel_stays_inside_its_operands(case: Case, dtype: str, isa: str, guarded: GuardedMemory) -> None:
-    """A kernel that reads or writes one byte outside of an operand ends the process here."""
-    _native.set_isa(isa)
-    _native.set_threads(1)
-    kernel = getattr(_native, case.kernel)
-    for values in case.variants(dtype):
-        for at_end in (True, False):
-            guarded.reset()
-            kernel(*(as_buffers(guard(guarded, v, dtype, at_end)) for v in values))
-
-
-@pytest.fixture(scope="module")
-def guarded() -> GuardedMemory:
-    return GuardedMemory()
-
-
-def guard(guarded: GuardedMemory, value: Any, dtype: str, at_end: bool) -> Any:
-    if isinstance(value, list):
-        return [guard(guarded, v, dtype, at_end) for v in value]
-    return guarded.place(model(value, dtype), at_end) if isinstance(value, (np.ndarray, Out)) else value
 
 
 # ---------------------------------------------------------------- completeness
