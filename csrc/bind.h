@@ -59,6 +59,10 @@ Place place_of(const char* name);
 // Runs a checked call; gives the GIL away when the work is long enough to be worth it.
 void call(const Kernel& kernel, const Args& args);
 
+// From now on, before every call: callback(list, index, dtype, name, bytes of Args), its pointers valid until it
+// returns. None ends it. tests/replay writes down what every kernel gets.
+void observe_calls(nb::handle callback);
+
 DType dtype_from(int code);
 
 void bind_buffer(nb::module_& m);

@@ -88,6 +88,9 @@ NB_MODULE(_native, m) {
         "Runs fused multiply-adds on registers, one loop for every element of sink; returns the operations done.");
   m.def("copy_loop", &copy_loop, nb::arg("from_"), nb::arg("to"), nb::arg("streaming"),
         "Copies by plain or streaming vector stores; returns the bytes read plus the bytes written.");
+  m.def(
+      "observe_calls", &observe_calls, nb::arg("callback").none(),
+      "Calls callback(list, index, dtype, name, args) before every kernel, with its place in the table; None ends it.");
   m.def("work_gate", &work_gate, "Operations below which a call stays on the calling thread.");
   m.def("set_work_gate", &set_work_gate, nb::arg("operations"));
 }
