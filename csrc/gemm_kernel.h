@@ -119,7 +119,7 @@ constexpr int kRows1 = 12, kRows2 = 6, kRows4 = 3;
 #elif defined(FASTBP_SIMD_AVX512)
 constexpr int kRows1 = 14, kRows2 = 14, kRows4 = 6;
 #elif defined(FASTBP_SIMD_NEON)
-constexpr int kRows1 = 12, kRows2 = 12, kRows4 = 5;
+constexpr int kRows1 = 12, kRows2 = 10, kRows4 = 5;
 #else
 constexpr int kRows1 = 4, kRows2 = 4, kRows4 = 1;
 #endif

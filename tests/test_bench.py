@@ -78,7 +78,7 @@ class TestKernelCall:
     def test_a_wrong_result_is_refused(self):
         call = cases.memory_case("exp", 100)
         _native.fill(0.5, call.operands[0])  # no longer the values that the reference gets
-        with pytest.raises(ArithmeticError, match=r"\[exp_forward\] expected y\[0\]"):
+        with pytest.raises(ArithmeticError, match=r"\[exp_forward\] expected y\["):
             call.verify()
 
     def test_an_output_that_is_not_written_is_refused(self):
