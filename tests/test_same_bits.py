@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from settings import native_settings_kept
 
@@ -50,3 +51,19 @@ def test_weights_do_not_depend_on_instruction_set_or_threads(oracle: bytes, isa:
     _native.set_threads(threads)
     _native.set_work_gate(0)
     assert trained_weights() == oracle
+
+
+@pytest.mark.parametrize(("isa", "threads"), RUNS)
+def test_a_row_of_a_forward_pass_does_not_depend_on_its_batch(isa: str, threads: int) -> None:
+    """Few rows, many, and the paths between them: in place, transposed in registers, packed, from panels."""
+    _native.set_isa(isa)
+    _native.set_threads(threads)
+    _native.set_work_gate(0)
+    fastbp.manual_seed(3)
+    model = nn.Sequential(nn.Linear(515, 70), nn.GELU(), nn.Linear(70, 33), nn.Softmax(dim=1))
+    x = fastbp.randn(131, 515)
+    with fastbp.no_grad():
+        whole = model(x).numpy()
+        for first, rows in ((0, 1), (130, 1), (7, 2), (60, 3), (5, 4), (11, 13), (0, 24), (3, 25), (30, 97), (1, 130)):
+            part = model(x[first : first + rows]).numpy()
+            np.testing.assert_array_equal(part, whole[first : first + rows], err_msg=f"rows {first}, {rows} of them")
