@@ -87,12 +87,13 @@ struct Minimum {
 };
 
 // One run of a binary kernel; A and B tell at compile time whether an operand moves along it.
-template <class Op, class T, bool A, bool B> FASTBP_INLINE void binary_run(const T* a, const T* b, T* y, int64_t n) {
-  int64_t i = 0;
+template <class Op, class T, bool A, bool B>
+FASTBP_INLINE void binary_run(const T* a, const T* b, T* y, int64_t n, bool streamed) {
   const vec<T> a0 = A ? zero<T>() : set1<T>(*a), b0 = B ? zero<T>() : set1<T>(*b);
-  for (; i + lanes<T> <= n; i += lanes<T>)
-    store(y + i, Op::template apply<T>(A ? load(a + i) : a0, B ? load(b + i) : b0));
-  if (i < n) store_n(y + i, Op::template apply<T>(A ? load_n(a + i, n - i) : a0, B ? load_n(b + i, n - i) : b0), n - i);
+  map_values<T, Op::cost == Cheap::cost ? 4 : 1>(
+      y, n, streamed, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+        return Op::template apply<T>(A ? load_some(a + i, k) : a0, B ? load_some(b + i, k) : b0);
+      });
 }
 
 template <class Op, class T> void binary(const Args& args, int64_t begin, int64_t end, Scratch) {
@@ -102,12 +103,14 @@ template <class Op, class T> void binary(const Args& args, int64_t begin, int64_
   T* y = static_cast<T*>(args.p[2]);
   const int last = static_cast<int>(args.n[0]) - 1;
   const bool a_moves = args.n[kStridesAt + last] != 0, b_moves = args.n[kStridesAt + kMaxDims + last] != 0;
+  const int64_t row = last > 0 ? args.n[kShapeAt + last] : 0;
+  const Streaming streaming(y + begin, row, 1 + a_moves + b_moves, args.n[1], y != pa && y != pb);
   for_each_row<2>(args, begin, end, [&](const int64_t* offset, int64_t at, int64_t n) {
     const T *a = pa + offset[0], *b = pb + offset[1];
-    if (a_moves && b_moves) binary_run<Op, T, true, true>(a, b, y + at, n);
-    else if (a_moves) binary_run<Op, T, true, false>(a, b, y + at, n);
-    else if (b_moves) binary_run<Op, T, false, true>(a, b, y + at, n);
-    else binary_run<Op, T, false, false>(a, b, y + at, n);
+    if (a_moves && b_moves) binary_run<Op, T, true, true>(a, b, y + at, n, streaming.on);
+    else if (a_moves) binary_run<Op, T, true, false>(a, b, y + at, n, streaming.on);
+    else if (b_moves) binary_run<Op, T, false, true>(a, b, y + at, n, streaming.on);
+    else binary_run<Op, T, false, false>(a, b, y + at, n, streaming.on);
   });
 }
 

@@ -25,7 +25,7 @@ struct CrossEntropy {
   const T *class_weight, *sample_weight;
   T denominator;
   T *losses, *dlogits;
-  int64_t cols, ignore_index;
+  int64_t rows, cols, ignore_index;
   T keep, spread;  // 1 − ε and ε / cols
 
   FASTBP_INLINE explicit CrossEntropy(const Args& a)
@@ -35,6 +35,7 @@ struct CrossEntropy {
         sample_weight(static_cast<const T*>(a.p[3])),
         losses(static_cast<T*>(a.p[5])),
         dlogits(static_cast<T*>(a.p[6])),
+        rows(a.n[0]),
         cols(a.n[1]),
         ignore_index(a.n[2]),
         keep(static_cast<T>(1 - a.c[0])),
@@ -50,31 +51,47 @@ struct CrossEntropy {
     return class_weight ? class_weight[label] : T(1);
   }
   FASTBP_INLINE T weight_of_row(int64_t row) const { return sample_weight ? sample_weight[row] : T(1); }
+  FASTBP_INLINE Streaming streaming(int64_t operands, bool only_written) const {
+    return {dlogits, cols, operands, rows * cols, dlogits && dlogits != logits && only_written};
+  }
 };
+
+// Writes a row of gradients made from its terms e: f(j, terms), and then what is taken off at the label, if there is
+// one. A streamed row is finished in the cache first: no line of it may be touched again.
+template <class T, class F>
+FASTBP_INLINE void gradient_row(T* e, T* dx, int64_t cols, int64_t room, int64_t label, bool streamed, T off, F f) {
+  T* y = streamed ? e : dx;
+  map_values(y, cols, false,
+             [&](int64_t j, int64_t n) __attribute__((always_inline)) { return f(load_terms(e, j, n, room), j, n); });
+  if (label >= 0) y[label] -= off;
+  if (streamed)
+    map_values(dx, cols, true,
+               [&](int64_t j, int64_t n) __attribute__((always_inline)) { return load_terms(e, j, n, room); });
+}
 
 // Labels. Without smoothing u is zero but at t; with it, Σ u d comes out of the pass over the exponentials.
 template <class T, bool kSmooth, bool kGradient>
 void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
-  const int64_t cols = ce.cols, together = rows_together(cols);
+  const int64_t cols = ce.cols;
   const int64_t* labels = static_cast<const int64_t*>(ce.target);
   T mass = 0;
   if constexpr (kSmooth) mass = ce.class_weight ? row_sum(ce.class_weight, cols) : static_cast<T>(cols);
-  T at_label[kRowBlock], sum[kRowBlock], tilt[kRowBlock], log_sum[kRowBlock] = {};
-  for (int64_t first = begin; first < end; first += together) {
-    const int64_t rows = smaller(together, end - first);
+  RowBlock<T> block(cols);
+  const Streaming streaming = ce.streaming(2, block.held);
+  T peak[kRowBlock], at_label[kRowBlock], sum[kRowBlock], tilt[kRowBlock], log_sum[kRowBlock] = {};
+  for (int64_t first = begin; first < end; first += block.together) {
+    const int64_t rows = smaller(block.together, end - first);
+    for (int64_t i = 0; i < rows; ++i) peak[i] = row_peak(ce.logits + (first + i) * cols, cols);
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t label = labels[first + i];
-      if (label == ce.ignore_index) {
-        log_sum[i] = 1;
-        continue;
-      }
+      sum[i] = 1;
+      if (label == ce.ignore_index) continue;
       const T* x = ce.logits + (first + i) * cols;
-      T* e = kGradient ? ce.dlogits + (first + i) * cols : nullptr;  // may be the logits themselves
-      const T m = row_peak(x, cols);
-      at_label[i] = ce.known(label) ? x[label] - m : T(0);
+      T* e = block.row(i, ce.dlogits + (first + i) * cols);  // the output may be the logits themselves
+      at_label[i] = ce.known(label) ? x[label] - peak[i] : T(0);
       if constexpr (kSmooth) {
         const auto step = [&](vec<T>(&acc)[2], int64_t j, int64_t n) __attribute__((always_inline)) {
-          const vec<T> d = load_some(x + j, n) - set1<T>(m), term = vexp(d);
+          const vec<T> d = load_some(x + j, n) - set1<T>(peak[i]), term = vexp(d);
           if constexpr (kGradient) store_some(e + j, term, n);
           acc[0] = acc[0] + term;
           acc[1] = fma(ce.class_weights(j, n), d, acc[1]);
@@ -82,9 +99,16 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
         const Sums<T, 2> sums = row_sums<T, 2>(cols, step);
         sum[i] = sums.total[0];
         tilt[i] = sums.total[1];
+      } else if constexpr (kGradient) {
+        if (streaming.on) prefetch(x + block.together * cols, cols);
+        exp_terms(x, cols, peak[i], e, block.room);
       } else {
-        sum[i] = exp_sum<T, kGradient>(x, cols, m, e);
+        sum[i] = exp_sum(x, cols, peak[i]);
       }
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      if constexpr (kGradient && !kSmooth)
+        if (labels[first + i] != ce.ignore_index) sum[i] = row_sum(block.row(i, ce.dlogits + (first + i) * cols), cols);
       log_sum[i] = sum[i];
     }
     map_block(log_sum, rows, [](vec<T> x) __attribute__((always_inline)) { return vlog(x); });
@@ -96,7 +120,8 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
         if constexpr (kGradient) __builtin_memset(dx, 0, cols * sizeof(T));
         continue;
       }
-      const bool known = ce.known(label);
+      T* e = block.row(i, dx);
+      const int64_t hit = ce.known(label) ? label : -1;
       const T class_weight = ce.weight_of_class(label), sample_weight = ce.weight_of_row(row);
       const T nll = log_sum[i] - at_label[i];
       if constexpr (kSmooth) {
@@ -105,21 +130,19 @@ void cross_entropy_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
         if constexpr (kGradient) {
           const T g = sample_weight / ce.denominator;
           const T scale = g * (share + ce.spread * mass) / sum[i], rest = g * ce.spread;
-          map_row(dx, cols, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-            return fma(load_some(dx + j, n), set1<T>(scale), -(set1<T>(rest) * ce.class_weights(j, n)));
-          });
-          if (known) dx[label] -= g * share;
+          const auto slope = [&](vec<T> term, int64_t j, int64_t n) __attribute__((always_inline)) {
+            return fma(term, set1<T>(scale), -(set1<T>(rest) * ce.class_weights(j, n)));
+          };
+          gradient_row(e, dx, cols, block.room, hit, streaming.on, g * share, slope);
         }
       } else {
         const T weight = sample_weight * class_weight;
         ce.losses[row] = weight * nll;
         if constexpr (kGradient) {
           const T g = weight / ce.denominator, scale = g / sum[i];
-          const T slope = known ? scale * dx[label] - g : T(0);
-          map_row(dx, cols, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-            return load_some(dx + j, n) * set1<T>(scale);
-          });
-          if (known) dx[label] = slope;
+          const auto slope = [=](vec<T> term, int64_t, int64_t)
+                                 __attribute__((always_inline)) { return term * set1<T>(scale); };
+          gradient_row(e, dx, cols, block.room, hit, streaming.on, g, slope);
         }
       }
     }
@@ -140,17 +163,19 @@ void cross_entropy_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
 
 template <class T, bool kGradient>
 void cross_entropy_probabilities_rows(const CrossEntropy<T>& ce, int64_t begin, int64_t end) {
-  const int64_t cols = ce.cols, together = rows_together(cols);
+  const int64_t cols = ce.cols;
+  RowBlock<T> block(cols);
+  const Streaming streaming = ce.streaming(3, block.held && ce.dlogits != ce.target);
   T sum[kRowBlock], mass[kRowBlock], tilt[kRowBlock], log_sum[kRowBlock] = {};
-  for (int64_t first = begin; first < end; first += together) {
-    const int64_t rows = smaller(together, end - first);
+  for (int64_t first = begin; first < end; first += block.together) {
+    const int64_t rows = smaller(block.together, end - first);
     const auto weights = [&](const T* t, int64_t j, int64_t n) __attribute__((always_inline)) {
       return ce.class_weights(j, n) * fma(load_some(t + j, n), set1<T>(ce.keep), set1<T>(ce.spread));
     };
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t at = (first + i) * cols;
       const T *x = ce.logits + at, *t = static_cast<const T*>(ce.target) + at;
-      T* e = kGradient ? ce.dlogits + at : nullptr;
+      T* e = block.row(i, ce.dlogits + at);
       const T m = row_peak(x, cols);
       const auto step = [&](vec<T>(&acc)[3], int64_t j, int64_t n) __attribute__((always_inline)) {
         const vec<T> d = load_some(x + j, n) - set1<T>(m), term = vexp(d), u = weights(t, j, n);
@@ -172,9 +197,9 @@ void cross_entropy_probabilities_rows(const CrossEntropy<T>& ce, int64_t begin, 
       if constexpr (kGradient) {
         const T* t = static_cast<const T*>(ce.target) + row * cols;
         T* dx = ce.dlogits + row * cols;
-        const T g = sample_weight / ce.denominator, scale = g * mass[i] / sum[i];
-        map_row(dx, cols, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
-          return fma(load_some(dx + j, n), set1<T>(scale), -(set1<T>(g) * weights(t, j, n)));
+        const T *e = block.row(i, dx), g = sample_weight / ce.denominator, scale = g * mass[i] / sum[i];
+        map_values(dx, cols, streaming.on, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
+          return fma(load_some(e + j, n), set1<T>(scale), -(set1<T>(g) * weights(t, j, n)));
         });
       }
     }

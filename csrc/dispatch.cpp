@@ -1,6 +1,7 @@
 #include "dispatch.h"
 
 #include <atomic>
+#include <fstream>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -64,7 +65,23 @@ std::vector<const KernelTable*> find_tables() {
 
 std::atomic<const KernelTable*> active{nullptr};
 
+// Bytes of the last-level cache that this thread's core can fill. Of sysfs, because sysconf counts all such caches of
+// the package together.
+int64_t last_cache_bytes() {
+#ifdef __linux__
+  for (const char* index : {"3", "2"}) {
+    std::ifstream file(std::string("/sys/devices/system/cpu/cpu0/cache/index") + index + "/size");
+    int64_t kilobytes;
+    char unit;
+    if (file >> kilobytes >> unit && kilobytes > 0 && unit == 'K') return kilobytes * 1024;
+  }
+#endif
+  return int64_t{32} << 20;
+}
+
 }  // namespace
+
+int64_t stream_gate = last_cache_bytes();
 
 const std::vector<const KernelTable*>& available_tables() {
   static const std::vector<const KernelTable*> tables = find_tables();

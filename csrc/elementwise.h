@@ -5,8 +5,7 @@
 // same functor. To add an op, write its functor and append it to `Unaries` at the end of this file.
 #pragma once
 
-#include "kernel.h"
-#include "simd.h"
+#include "map.h"
 #include "vmath.h"
 
 namespace {
@@ -214,25 +213,43 @@ struct Mish : Costly {
 template <class T> using UnaryLoop = void (*)(const T* x, T* y, int64_t n, const double* c);
 template <class T> using UnaryBackwardLoop = void (*)(const T* dy, const T* s, T* dx, int64_t n, const double* c);
 
+// In double an expensive function is long enough to fill the loop alone.
+template <class Op, class T> constexpr int kAtOnce = sizeof(T) == 8 && Op::cost > Cheap::cost ? 1 : 4;
+
+template <class Op, class T>
+FASTBP_MIXED void unary_values(const T* x, T* y, int64_t n, const double* c, bool streamed) {
+  map_values<T, kAtOnce<Op, T>>(y, n, streamed, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+    return Op::template forward<T>(load_some(x + i, k), c);
+  });
+}
+
+template <class Op, class T>
+FASTBP_MIXED void unary_backward_values(const T* dy, const T* s, T* dx, int64_t n, const double* c, bool streamed) {
+  map_values<T, kAtOnce<Op, T>>(dx, n, streamed, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+    return Op::template backward<T>(load_some(dy + i, k), load_some(s + i, k), c);
+  });
+}
+
 template <class Op, class T> void unary_loop(const T* x, T* y, int64_t n, const double* c) {
-  int64_t i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) store(y + i, Op::template forward<T>(load(x + i), c));
-  if (i < n) store_n(y + i, Op::template forward<T>(load_n(x + i, n - i), c), n - i);
+  unary_values<Op, T>(x, y, n, c, false);
 }
 
 template <class Op, class T> void unary_backward_loop(const T* dy, const T* s, T* dx, int64_t n, const double* c) {
-  int64_t i = 0;
-  for (; i + lanes<T> <= n; i += lanes<T>) store(dx + i, Op::template backward<T>(load(dy + i), load(s + i), c));
-  if (i < n) store_n(dx + i, Op::template backward<T>(load_n(dy + i, n - i), load_n(s + i, n - i), c), n - i);
+  unary_backward_values<Op, T>(dy, s, dx, n, c, false);
 }
 
 template <class Op, class T> void unary_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
-  unary_loop<Op, T>(static_cast<const T*>(a.p[0]) + begin, static_cast<T*>(a.p[1]) + begin, end - begin, a.c);
+  const T* x = static_cast<const T*>(a.p[0]) + begin;
+  T* y = static_cast<T*>(a.p[1]) + begin;
+  const Streaming streaming(y, 0, 2, a.n[0], y != x);
+  unary_values<Op, T>(x, y, end - begin, a.c, streaming.on);
 }
 
 template <class Op, class T> void unary_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
-  unary_backward_loop<Op, T>(static_cast<const T*>(a.p[0]) + begin, static_cast<const T*>(a.p[1]) + begin,
-                             static_cast<T*>(a.p[2]) + begin, end - begin, a.c);
+  const T *dy = static_cast<const T*>(a.p[0]) + begin, *s = static_cast<const T*>(a.p[1]) + begin;
+  T* dx = static_cast<T*>(a.p[2]) + begin;
+  const Streaming streaming(dx, 0, 3, a.n[0], dx != dy && dx != s);
+  unary_backward_values<Op, T>(dy, s, dx, end - begin, a.c, streaming.on);
 }
 
 constexpr int64_t kFlatGrain = 1024;  // whole cache lines for every type, and a share worth a thread

@@ -76,11 +76,23 @@ void tile(const Tile<T>& t) {
   // second hardware thread shares the core, the rate of issue decides (0.72 of the peak before, 0.84 after).
 #pragma GCC unroll 4
   for (int64_t left = t.k; left > 0; --left) {
-    vec<T> bs[V];
-    FASTBP_UNROLL for (int v = 0; v < V; ++v) bs[v] = load(b + (v / 2) * b_pair + (v % 2) * lanes<T>);
-    FASTBP_UNROLL for (int r = 0; r < R; ++r) {
-      const vec<T> as = set1<T>(r < R / 2 ? a[r * a_row] : high[(r - R / 2) * a_row]);
-      FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
+    const auto a_at = [=](int r) { return set1<T>(r < R / 2 ? a[r * a_row] : high[(r - R / 2) * a_row]); };
+    const auto b_at = [=](int v) { return load(b + (v / 2) * b_pair + (v % 2) * lanes<T>); };
+    // The shorter side stays in registers, R * V sums beside it, and the other passes through the one that is left.
+    if constexpr (R < V) {
+      vec<T> as[R];
+      FASTBP_UNROLL for (int r = 0; r < R; ++r) as[r] = a_at(r);
+      FASTBP_UNROLL for (int v = 0; v < V; ++v) {
+        const vec<T> bs = b_at(v);
+        FASTBP_UNROLL for (int r = 0; r < R; ++r) sum[r][v] = fma(as[r], bs, sum[r][v]);
+      }
+    } else {
+      vec<T> bs[V];
+      FASTBP_UNROLL for (int v = 0; v < V; ++v) bs[v] = b_at(v);
+      FASTBP_UNROLL for (int r = 0; r < R; ++r) {
+        const vec<T> as = a_at(r);
+        FASTBP_UNROLL for (int v = 0; v < V; ++v) sum[r][v] = fma(as, bs[v], sum[r][v]);
+      }
     }
     a += a_k;
     high += a_k;

@@ -10,8 +10,7 @@
 // fused and a step may store what it computes on the way. In a tail only the first n lanes of its result are kept.
 #pragma once
 
-#include "kernel.h"
-#include "simd.h"
+#include "map.h"
 
 namespace {
 using namespace fastbp;
@@ -20,7 +19,6 @@ constexpr int kSumLanes = 16;
 constexpr int64_t kColumns = 512;  // columns summed at once: their accumulators stay in the first-level cache
 
 FASTBP_INLINE int64_t chunks_of(int64_t n) { return (n + kChunk - 1) / kChunk; }
-FASTBP_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class T>
 FASTBP_INLINE T first_lane(vec<T> x) {
@@ -43,16 +41,6 @@ FASTBP_INLINE ivec<T> lane_index() {
 template <class T>
 FASTBP_INLINE mask<T> first_lanes(int64_t n) {
   return ilt<T>(lane_index<T>(), iset1<T>(n));
-}
-
-template <class T>
-FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) {
-  return n >= lanes<T> ? load(p) : load_n(p, n);
-}
-template <class T>
-FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
-  if (n >= lanes<T>) store(p, x);
-  else store_n(p, x, n);
 }
 
 // Lane j of the result is lane j ^ kStep of x: what lies kStep away, without crossing more of the register than needed.

@@ -180,7 +180,10 @@ FASTBP_INLINE V vexp(V x) {
   return scale_twice(exp_reduced(a.r), a.shifted);
 }
 
-// e^x for arguments known to be in [−0.9·bias·ln 2, 0.9·bias·ln 2]: no clamp, one factor.
+// e^x for arguments known to be in [−kExpBound, kExpBound], 0.89·bias·ln 2: no clamp, one factor. The bits are those of
+// vexp: all factors are exact, and no multiple of log2(e) in this range lies half way between integers.
+template <class T>
+constexpr T kExpBound = static_cast<T>(0.62 * Format<T>::kBias);
 template <class V>
 FASTBP_INLINE V exp_bounded(V x) {
   const auto a = reduce_exp(x, kOnce<element<V>>);

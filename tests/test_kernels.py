@@ -21,13 +21,21 @@ from fastbp.kernels import reference, tolerance
 ISAS = tuple(_native.available_isas())
 CASES = [pytest.param(c, t, id=f"{c.name}-{t}") for c in TABLE for t in c.dtypes]
 CASES_ISAS = [pytest.param(c, t, isa, id=f"{c.name}-{t}-{isa}") for c in TABLE for t in c.dtypes for isa in ISAS]
-# Numbers of threads and places of operands; reading or writing a byte outside of a guarded one ends the process.
-PLACES = (*((1, place) for place in GUARDED), (1, misaligned), (2, misaligned), (3, aligned))
+# Numbers of threads, places of operands, and whether outputs go past the caches. Reading or writing a byte outside of a
+# guarded operand ends the process.
+PLACES = (
+    *((1, place, streamed) for place in GUARDED for streamed in (False, True)),
+    (1, aligned, True),
+    (1, misaligned, True),
+    (2, misaligned, False),
+    (3, aligned, True),
+)
 SMALL = 1000  # elements; with fewer, starting threads is most of a call: these run on one, and once on three
 # What the extension has besides kernels.
 NOT_KERNELS = {
     "Buffer", "empty", "from_array", "from_dlpack", "isa", "set_isa", "available_isas", "threads", "set_threads",
-    "thread_reason", "work_gate", "set_work_gate", "fma_loop", "copy_loop", "observe_calls",
+    "thread_reason", "work_gate", "set_work_gate", "stream_gate", "set_stream_gate", "fma_loop", "copy_loop",
+    "observe_calls",
 }  # fmt: skip
 
 
@@ -51,13 +59,14 @@ def expectations(case: Case, dtype: str) -> list[tuple[list[Any], dict[str, Any]
 def test_kernel_agrees_with_reference(case: Case, dtype: str, isa: str) -> None:
     _native.set_isa(isa)
     _native.set_work_gate(0)
-    for threads, place in PLACES:
+    for threads, place, streamed in PLACES:
         _native.set_threads(threads)
+        _native.set_stream_gate(0 if streamed else 2**62)
         for values, named, expected in expectations(case, dtype):
             call = Call(case, dtype, values, place)
             if threads > 1 and call.elements() < SMALL:
                 continue
-            where = f"{describe(values)} on {isa}, {threads} threads, {place.__name__}"
+            where = f"{describe(values)} on {isa}, {threads} threads, {place.__name__}, streamed {streamed}"
             for label, actual in call.run(_native).items():
                 wrong = tolerance.difference(case.kernel, label, named, expected[label], actual)
                 assert wrong is None, f"{wrong}; {where}"

@@ -1,0 +1,71 @@
+// Writing results: y[i] = f(i), by whole vectors, and past the caches where that is worth it.
+#pragma once
+
+#include "kernel.h"
+#include "simd.h"
+
+namespace {
+using namespace fastbp;
+
+// On x86 GCC leaves the order of instructions to the processor, whose window does not reach over the long chains of the
+// vector functions: mixing those of several vectors makes them 10 to 20 % faster. Not for all code: tiles of products
+// would lose registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define FASTBP_MIXED __attribute__((noinline, optimize("schedule-insns", "sched-pressure")))
+#else
+#define FASTBP_MIXED __attribute__((noinline))
+#endif
+
+FASTBP_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class T>
+FASTBP_INLINE vec<T> load_some(const T* p, int64_t n) {
+  return n >= lanes<T> ? load(p) : load_n(p, n);
+}
+template <class T>
+FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
+  if (n >= lanes<T>) store(p, x);
+  else store_n(p, x, n);
+}
+
+// Whether a range writes its output y by streaming stores. A plain store first reads the line that it overwrites, a
+// third of all traffic where the caches cannot hold it; a streaming store does not. Not for an output that is an input
+// too: that line was read anyway. y and what its rows take (0: there is one) must be whole vectors. The fence at the
+// end makes the stores visible to the thread that takes the result.
+struct Streaming {
+  const bool on;
+  template <class T>
+  FASTBP_INLINE Streaming(const T* y, int64_t row, int64_t operands, int64_t count, bool only_written)
+      : on(only_written && operands * count * static_cast<int64_t>(sizeof(T)) >= stream_gate &&
+           (reinterpret_cast<uintptr_t>(y) | static_cast<uintptr_t>(row) * sizeof(T)) % sizeof(vec<T>) == 0) {}
+  FASTBP_INLINE ~Streaming() {
+    if (on) stream_fence();
+  }
+};
+
+// Asks for the lines of x[0 … n−1]. For kernels that work on blocks in the cache: else memory would rest meanwhile.
+template <class T>
+FASTBP_INLINE void prefetch(const T* x, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(x + i);
+}
+
+// y[i] = f(i, k) for i < n: f gives a vector of which the first k lanes are meant, k at most lanes<T>. `kAtOnce`
+// vectors in one step of the loop keep the units busy while each one waits for its own results.
+template <class T, int kAtOnce = 4, class F>
+FASTBP_INLINE void map_values(T* y, int64_t n, bool streamed, F f) {
+  constexpr int64_t step = kAtOnce * lanes<T>;
+  int64_t i = 0;
+  for (; i + step <= n; i += step) {
+    vec<T> v[kAtOnce];
+    for (int j = 0; j < kAtOnce; ++j) v[j] = f(i + j * lanes<T>, static_cast<int64_t>(lanes<T>));
+    if (streamed)
+      for (int j = 0; j < kAtOnce; ++j) stream(y + i + j * lanes<T>, v[j]);
+    else
+      for (int j = 0; j < kAtOnce; ++j) store(y + i + j * lanes<T>, v[j]);
+  }
+  if constexpr (kAtOnce > 1)
+    for (; i + lanes<T> <= n; i += lanes<T>) store(y + i, f(i, static_cast<int64_t>(lanes<T>)));
+  if (i < n) store_n(y + i, f(i, n - i), n - i);
+}
+
+}  // namespace
