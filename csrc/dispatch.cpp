@@ -43,6 +43,20 @@ Features cpu_features() {
 }
 #endif
 
+// Bytes of the last-level cache that this thread's core can fill. Of sysfs, because sysconf counts all such caches of
+// the package together.
+int64_t last_cache_bytes() {
+#ifdef __linux__
+  for (const char* index : {"3", "2"}) {
+    std::ifstream file(std::string("/sys/devices/system/cpu/cpu0/cache/index") + index + "/size");
+    int64_t kilobytes;
+    char unit;
+    if (file >> kilobytes >> unit && kilobytes > 0 && unit == 'K') return kilobytes * 1024;
+  }
+#endif
+  return int64_t{32} << 20;
+}
+
 std::vector<const KernelTable*> find_tables() {
   std::vector<const KernelTable*> tables;
 #ifdef FASTBP_HAVE_SCALAR
@@ -60,28 +74,13 @@ std::vector<const KernelTable*> find_tables() {
 #ifdef FASTBP_HAVE_NEON
   tables.push_back(kernel_table_neon());
 #endif
+  for (const int64_t bytes = last_cache_bytes(); const KernelTable* table : tables) *table->stream_gate = bytes;
   return tables;
 }
 
 std::atomic<const KernelTable*> active{nullptr};
 
-// Bytes of the last-level cache that this thread's core can fill. Of sysfs, because sysconf counts all such caches of
-// the package together.
-int64_t last_cache_bytes() {
-#ifdef __linux__
-  for (const char* index : {"3", "2"}) {
-    std::ifstream file(std::string("/sys/devices/system/cpu/cpu0/cache/index") + index + "/size");
-    int64_t kilobytes;
-    char unit;
-    if (file >> kilobytes >> unit && kilobytes > 0 && unit == 'K') return kilobytes * 1024;
-  }
-#endif
-  return int64_t{32} << 20;
-}
-
 }  // namespace
-
-int64_t stream_gate = last_cache_bytes();
 
 const std::vector<const KernelTable*>& available_tables() {
   static const std::vector<const KernelTable*> tables = find_tables();
@@ -101,6 +100,12 @@ bool set_active_table(const std::string& isa) {
     return true;
   }
   return false;
+}
+
+int64_t stream_gate() { return *active_table()->stream_gate; }
+
+void set_stream_gate(int64_t bytes) {
+  for (const KernelTable* table : available_tables()) *table->stream_gate = bytes;
 }
 
 const Entry& active_entry(int list, int index) { return active_table()->lists[list].entries[index]; }

@@ -20,10 +20,6 @@ struct Args {
   double c[6];
 };
 
-// Bytes read and written from which a call's operands outgrow the caches: then outputs go around them (map.h). The size
-// of the last-level cache, found when the library is loaded; tests change it between calls.
-extern int64_t stream_gate;
-
 // Memory that a call may scribble on: `shared` is one block for the whole team, `local` one for each thread.
 struct Scratch {
   void* shared;
@@ -82,6 +78,7 @@ struct KernelTable {
   const char* isa;
   const EntryList* lists;
   int count;
+  int64_t* stream_gate;  // bytes read and written from which a call's outputs go past the caches (map.h)
 };
 
 }  // namespace fastbp

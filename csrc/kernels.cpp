@@ -31,7 +31,7 @@ constexpr EntryList kLists[] = {
     list(kLossEntries),     list(kRngEntries),       list(kOptimEntries),     list(kMeasureEntries),
 };
 
-constexpr KernelTable kTable = {FASTBP_TEXT(FASTBP_ISA_NAME), kLists, sizeof kLists / sizeof *kLists};
+constexpr KernelTable kTable = {FASTBP_TEXT(FASTBP_ISA_NAME), kLists, sizeof kLists / sizeof *kLists, &stream_gate};
 
 }  // namespace
 

@@ -28,6 +28,8 @@ FASTBP_INLINE void store_some(T* p, vec<T> x, int64_t n) {
   else store_n(p, x, n);
 }
 
+int64_t stream_gate = int64_t{32} << 20;  // set through the table to what the last cache holds
+
 // Whether a range writes its output y by streaming stores. A plain store first reads the line that it overwrites, a
 // third of all traffic where the caches cannot hold it; a streaming store does not. Not for an output that is an input
 // too: that line was read anyway. y and what its rows take (0: there is one) must be whole vectors. The fence at the

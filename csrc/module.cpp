@@ -93,8 +93,8 @@ NB_MODULE(_native, m) {
       "Calls callback(list, index, dtype, name, args) before every kernel, with its place in the table; None ends it.");
   m.def("work_gate", &work_gate, "Operations below which a call stays on the calling thread.");
   m.def("set_work_gate", &set_work_gate, nb::arg("operations"));
-  m.def("stream_gate", [] { return stream_gate; }, "Bytes from which a call's outputs go past the caches.");
-  m.def("set_stream_gate", [](int64_t bytes) { stream_gate = bytes; }, nb::arg("bytes"));
+  m.def("stream_gate", &stream_gate, "Bytes from which a call's outputs go past the caches.");
+  m.def("set_stream_gate", &set_stream_gate, nb::arg("bytes"));
 }
 
 }  // namespace fastbp

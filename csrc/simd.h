@@ -206,13 +206,8 @@ FASTBP_INLINE void store_n(float* p, vecf x, int64_t n) {
 }
 FASTBP_INLINE void store_n(double* p, vecd x, int64_t n) {
   if (n >= 4) return store(p, x);
-  __m128d part = _mm256_castpd256_pd128(x);
-  if (n & 2) {
-    _mm_storeu_pd(p, part);
-    part = _mm256_extractf128_pd(x, 1);
-    p += 2;
-  }
-  if (n & 1) _mm_store_sd(p, part);
+  if (n & 2) _mm_storeu_pd(p, _mm256_castpd256_pd128(x));
+  if (n & 1) p[n - 1] = n & 2 ? x[2] : x[0];
 }
 FASTBP_INLINE vecf fma(vecf a, vecf b, vecf c) { return _mm256_fmadd_ps(a, b, c); }
 FASTBP_INLINE vecd fma(vecd a, vecd b, vecd c) { return _mm256_fmadd_pd(a, b, c); }
