@@ -39,7 +39,7 @@ void* input(const std::string& op, const char* name, const Buffer& b, DType dtyp
 
 void count_write(const std::string& op, const char* name, Buffer& b) {
   if (b.storage->readonly) fail_value(op, std::string("expected a writable ") + name + ", got a read-only one");
-  b.storage->version.fetch_add(1, std::memory_order_relaxed);
+  ++b.storage->version;
 }
 
 void* output(const std::string& op, const char* name, Buffer& b, DType dtype) {

@@ -72,4 +72,5 @@ void bind_gemm(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_random(nb::module_& m);
 void bind_optim(nb::module_& m);
+void bind_thread(nb::module_& m);
 }  // namespace fastbp

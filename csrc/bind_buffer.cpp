@@ -1,8 +1,8 @@
 // The Buffer class for Python: views, the buffer protocol, __array_interface__ and DLPack, both ways.
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "bind.h"
 
@@ -61,15 +61,66 @@ Buffer view(const Buffer& b, nb::handle shape, nb::handle strides, int64_t offse
   return b.view(s, t, offset);
 }
 
+// The same elements in another shape, of which one size may be -1: found from the others.
 Buffer reshape(const Buffer& b, nb::handle shape) {
-  const Dims s = dims_from(shape, "reshape", "shape");
-  int64_t size = 1;
-  for (int64_t n : std::span<const int64_t>(s)) size *= n;
-  if (!b.contiguous) fail_value("reshape", "expected a contiguous buffer");
-  if (size != b.size)
-    fail_value("reshape", "expected a shape of " + std::to_string(b.size) + " elements, got " +
-                              shape_text(std::span<const int64_t>(s)));
-  return b.reshaped(s);
+  const char* op = "reshape, view";
+  const Dims given = dims_from(shape, op, "shape");
+  if (!b.contiguous) fail_value(op, "expected a contiguous buffer");
+  Dims found = given;
+  int64_t known = 1, *open = nullptr;
+  bool fits = true;
+  for (int d = 0; d < found.count; ++d) {
+    if (found.values[d] == -1 && !open) open = &found.values[d];
+    else fits = fits && found.values[d] >= 0 && !__builtin_mul_overflow(known, found.values[d], &known);
+  }
+  if (open && known) {
+    *open = b.size / known;
+    known *= *open;
+  }
+  if (!fits || known != b.size || (open && *open < 0))
+    fail_value(op, "expected a shape for " + std::to_string(b.size) + " elements, got " + shape_text(given));
+  return b.reshaped(found);
+}
+
+// Dimensions of length 1 repeated and leading ones added, by strides of 0; a size of -1 keeps a length.
+Buffer expand(const Buffer& b, nb::handle shape) {
+  const Dims given = dims_from(shape, "expand", "sizes");
+  Dims sizes = given, strides{given.count, {}};
+  const int lead = sizes.count - b.ndim;
+  bool fits = lead >= 0;
+  for (int d = 0; fits && d < sizes.count; ++d) {
+    int64_t& n = sizes.values[d];
+    if (d >= lead) {
+      if (n == -1) n = b.shape[d - lead];
+      if (b.shape[d - lead] != 1) {
+        fits = n == b.shape[d - lead];
+        strides.values[d] = b.strides[d - lead];
+      }
+    }
+    fits = fits && n >= 0;
+  }
+  if (!fits) fail_value("expand", "expected sizes that " + shape_text(b) + " expands to, got " + shape_text(given));
+  return b.view(sizes, strides, 0);
+}
+
+// New memory of the shape that a and b, of which one may be a number, broadcast to by NumPy's rule; of their dtype, or
+// bool.
+Buffer empty_broadcast(const char* op, nb::handle a, nb::handle b, bool as_bool) {
+  const Buffer *x = nullptr, *z = nullptr;
+  nb::try_cast<const Buffer*>(a, x, false);
+  nb::try_cast<const Buffer*>(b, z, false);
+  if (!x) std::swap(x, z);
+  if (!x) fail_type(op, "expected at least one operand that is a buffer");
+  const DType dtype = as_bool ? kBool : x->dtype;
+  if (!z || std::ranges::equal(x->dims(), z->dims())) return x->empty_like(dtype);
+  Dims shape{std::max(x->ndim, z->ndim), {}};
+  for (int d = 1; d <= shape.count; ++d) {  // from the last dimension on
+    const int64_t n = d <= x->ndim ? x->shape[x->ndim - d] : 1, m = d <= z->ndim ? z->shape[z->ndim - d] : 1;
+    if (n != m && n != 1 && m != 1)
+      fail_value(op, "expected shapes that broadcast, got " + shape_text(*x) + " and " + shape_text(*z));
+    shape.values[shape.count - d] = n == 1 ? m : n;
+  }
+  return Buffer::empty(shape, dtype);
 }
 
 // ---------------------------------------------------------------- from other libraries
@@ -85,13 +136,9 @@ Buffer foreign(void* data, DType dtype, std::span<const int64_t> shape, std::spa
     const int64_t reach = b.shape[d] ? (b.shape[d] - 1) * strides[d] : 0;
     (reach < 0 ? low : high) += reach;
   }
-  b.storage = std::make_shared<Storage>();
-  b.storage->data = static_cast<char*>(data) + low * kItemSize[dtype];
-  b.storage->bytes = b.size ? (high - low + 1) * kItemSize[dtype] : 0;
-  b.storage->readonly = readonly;
-  b.storage->shared = true;
-  b.storage->owner = std::move(owner);
   b.data = static_cast<char*>(data);
+  b.storage = StorageRef(Storage::foreign(
+      b.data + low * kItemSize[dtype], b.size ? (high - low + 1) * kItemSize[dtype] : 0, readonly, std::move(owner)));
   b.find_contiguous();
   return b;
 }
@@ -216,7 +263,15 @@ nb::dict array_interface(Buffer& b) {
   return result;
 }
 
+// Whether a Buffer holds a value: Buffer.__new__ alone gives none.
+bool made(PyObject* self) {
+  if (nb::inst_ready(self)) return true;
+  PyErr_SetString(PyExc_TypeError, "[Buffer] expected one made by empty, from_array or from_dlpack");
+  return false;
+}
+
 int get_buffer(PyObject* self, Py_buffer* out, int flags) {
+  if (!made(self)) return -1;
   Buffer* b = nb::inst_ptr<Buffer>(self);
   if ((flags & PyBUF_WRITABLE) && b->storage->readonly) {
     PyErr_SetString(PyExc_BufferError, "the buffer is read-only");
@@ -249,39 +304,59 @@ int get_buffer(PyObject* self, Py_buffer* out, int flags) {
 
 void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
 
+// What every operation reads, as plain descriptors: a bound property takes twice as long.
+template <auto Get> PyObject* fact(PyObject* self, void*) {
+  return made(self) ? Get(*nb::inst_ptr<Buffer>(self)) : nullptr;
+}
+PyObject* shape(const Buffer& b) { return tuple_of(b.shape, b.ndim).release().ptr(); }
+PyObject* strides(const Buffer& b) { return tuple_of(b.strides, b.ndim).release().ptr(); }
+PyObject* dtype(const Buffer& b) { return PyLong_FromLong(b.dtype); }
+PyObject* ndim(const Buffer& b) { return PyLong_FromLong(b.ndim); }
+PyObject* size(const Buffer& b) { return PyLong_FromLongLong(b.size); }
+PyObject* contiguous(const Buffer& b) { return PyBool_FromLong(b.contiguous); }
+PyObject* version(const Buffer& b) { return PyLong_FromLongLong(b.storage->version); }
+
+PyGetSetDef facts[] = {{"shape", fact<shape>, nullptr, nullptr, nullptr},
+                       {"strides", fact<strides>, nullptr, "In elements.", nullptr},
+                       {"dtype", fact<dtype>, nullptr, "0 float32, 1 float64, 2 int64, 3 bool.", nullptr},
+                       {"ndim", fact<ndim>, nullptr, nullptr, nullptr},
+                       {"size", fact<size>, nullptr, nullptr, nullptr},
+                       {"contiguous", fact<contiguous>, nullptr, nullptr, nullptr},
+                       {"version", fact<version>, nullptr, "How often it was written to.", nullptr},
+                       {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
 PyType_Slot slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
                        {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
+                       {Py_tp_getset, facts},
                        {0, nullptr}};
 
 }  // namespace
 
 void bind_buffer(nb::module_& m) {
-  nb::class_<Buffer>(m, "Buffer", nb::type_slots(slots), "A typed, strided window onto host memory.")
-      .def_prop_ro("shape", [](const Buffer& b) { return tuple_of(b.shape, b.ndim); })
-      .def_prop_ro(
-          "strides", [](const Buffer& b) { return tuple_of(b.strides, b.ndim); }, "In elements.")
-      .def_prop_ro(
-          "dtype", [](const Buffer& b) { return static_cast<int>(b.dtype); }, "0 float32, 1 float64, 2 int64, 3 bool.")
-      .def_ro("ndim", &Buffer::ndim)
-      .def_ro("size", &Buffer::size)
-      .def_ro("contiguous", &Buffer::contiguous)
+  nb::class_<Buffer>(m, "Buffer", nb::type_slots(slots), nb::pooled(), "A typed, strided window onto host memory.")
       .def_prop_ro("nbytes", &Buffer::bytes)
       .def_prop_ro("readonly", [](const Buffer& b) { return b.storage->readonly; })
       .def_prop_ro(
           "shared", [](const Buffer& b) { return b.storage->shared; }, "Whether others may write to it unseen.")
-      .def_prop_ro(
-          "version", [](const Buffer& b) { return b.storage->version.load(); }, "How often it was written to.")
       .def_prop_ro("data_ptr", [](const Buffer& b) { return reinterpret_cast<uintptr_t>(b.data); })
+      .def(
+          "same_kind",
+          [](const Buffer& a, const Buffer& b) { return a.dtype == b.dtype && std::ranges::equal(a.dims(), b.dims()); },
+          "Whether shape and dtype are equal.")
       .def("same_storage", [](const Buffer& a, const Buffer& b) { return a.storage == b.storage; })
       .def(
-          "touch", [](Buffer& b) { b.storage->version.fetch_add(1); }, "Counts a write made by other means.")
+          "touch", [](Buffer& b) { ++b.storage->version; }, "Counts a write made by other means.")
       .def("view", &view, nb::arg("shape"), nb::arg("strides"), nb::arg("offset") = 0,
            "A window onto the same memory; strides and offset in elements.")
-      .def("reshape", &reshape, nb::arg("shape"), "The same elements in another shape; for contiguous buffers.")
+      .def("reshape", &reshape, "The same elements in another shape; for contiguous buffers.")
+      .def("expand", &expand, "Dimensions of length 1 repeated and leading ones added, onto the same memory.")
+      .def(
+          "empty_like", [](const Buffer& b) { return b.empty_like(b.dtype); }, "New memory of this shape and dtype.")
       .def_prop_ro("__array_interface__", &array_interface)
       .def("__dlpack__", &dlpack)
       .def("__dlpack_device__", [](const Buffer&) { return nb::make_tuple(1, 0); });
-  m.def("empty", &empty, nb::arg("shape"), nb::arg("dtype"), "New contiguous memory, uninitialised.");
+  m.def("empty", &empty, "New contiguous memory of a shape and dtype, uninitialised.");
+  m.def("empty_broadcast", &empty_broadcast, "New memory for the result of an operation on two operands.");
   m.def("from_array", &from_array, nb::arg("array"), "Shares an array's memory; read-only where the array is.");
   m.def("from_dlpack", &from_dlpack, nb::arg("array"), "Shares the memory of an object with __dlpack__.");
 }

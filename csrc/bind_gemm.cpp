@@ -71,7 +71,7 @@ std::shared_ptr<void> panels_of(const Buffer& w, PanelsOf which, int64_t rows) {
   if (rows < kFewRows || w.size == 0 || storage.shared || storage.readonly) return nullptr;
   if (!storage.panels) storage.panels = std::make_shared<PanelCache>();
   Panels& kept = static_cast<PanelCache*>(storage.panels.get())->of[static_cast<int>(which)];
-  const Panels wanted{w.data, w.shape[0], w.shape[1], storage.version.load(), active_table(), nullptr};
+  const Panels wanted{w.data, w.shape[0], w.shape[1], storage.version, active_table(), nullptr};
   if (!(kept == wanted)) {
     kept = wanted;
   } else if (!kept.memory) {

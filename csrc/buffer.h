@@ -1,38 +1,20 @@
 // Host storage: a typed, possibly strided window onto memory that it owns or shares. Knows nothing of Python.
 #pragma once
 
-#include <atomic>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <span>
 #include <stdexcept>
 
 #include "kernel.h"
+#include "storage.h"
 
 namespace fastbp {
 
 constexpr int64_t kItemSize[kDTypes] = {4, 8, 8, 1};
 constexpr const char* kDTypeName[kDTypes] = {"float32", "float64", "int64", "bool"};
 
-// The memory under one or more buffers.
-struct Storage {
-  void* data = nullptr;
-  int64_t bytes = 0;
-  bool readonly = false;
-  bool shared = false;              // others can write to it unseen: no derived copies of it may be kept
-  std::atomic<int64_t> version{0};  // counts writes, so that a saved value that changed is noticed
-  std::shared_ptr<void> owner;      // keeps foreign memory alive; empty when the memory is our own
-  std::shared_ptr<void> panels;     // copies in another layout, as csrc/bind_gemm.cpp keeps them
-
-  ~Storage() {
-    if (!owner) std::free(data);
-  }
-};
-
 class Buffer {
  public:
-  std::shared_ptr<Storage> storage;
+  StorageRef storage;
   char* data = nullptr;
   DType dtype = kFloat32;
   int ndim = 0;
@@ -49,13 +31,18 @@ class Buffer {
     Buffer b;
     b.dtype = dtype;
     b.set_shape(shape);
-    b.set_contiguous_strides();
-    b.storage = std::make_shared<Storage>();
-    b.storage->bytes = b.bytes();
-    const int64_t rounded = (b.bytes() + 63) / 64 * 64;
-    b.storage->data = std::aligned_alloc(64, static_cast<size_t>(rounded ? rounded : 64));
-    if (!b.storage->data) throw std::bad_alloc();
-    b.data = static_cast<char*>(b.storage->data);
+    b.allocate();
+    return b;
+  }
+
+  // As `empty`, of this buffer's shape.
+  Buffer empty_like(DType dtype) const {
+    Buffer b;
+    b.dtype = dtype;
+    b.ndim = ndim;
+    b.size = size;
+    for (int d = 0; d < ndim; ++d) b.shape[d] = shape[d];
+    b.allocate();
     return b;
   }
 
@@ -73,7 +60,7 @@ class Buffer {
       const __int128 reach = static_cast<__int128>(b.shape[d] - 1) * b.strides[d];
       (reach < 0 ? low : high) += reach;
     }
-    const __int128 start = (data - static_cast<char*>(storage->data)) + static_cast<__int128>(offset) * item;
+    const __int128 start = (data - storage->data) + static_cast<__int128>(offset) * item;
     if (b.size && (start + low * item < 0 || start + (high + 1) * item > storage->bytes))
       throw std::out_of_range("[view] the window reaches outside of its storage");
     b.data = b.size ? data + offset * item : data;
@@ -110,6 +97,12 @@ class Buffer {
       stride *= shape[d] ? shape[d] : 1;
     }
     contiguous = true;
+  }
+
+  void allocate() {
+    set_contiguous_strides();
+    storage = StorageRef(Storage::own(bytes()));
+    data = storage->data;
   }
 
   void find_contiguous() {

@@ -33,9 +33,9 @@ PLACES = (
 SMALL = 1000  # elements; with fewer, starting threads is most of a call: these run on one, and once on three
 # What the extension has besides kernels.
 NOT_KERNELS = {
-    "Buffer", "empty", "from_array", "from_dlpack", "isa", "set_isa", "available_isas", "threads", "set_threads",
-    "thread_reason", "work_gate", "set_work_gate", "stream_gate", "set_stream_gate", "fma_loop", "copy_loop",
-    "observe_calls",
+    "Buffer", "Mode", "Selected", "available_isas", "copy_loop", "empty", "empty_broadcast", "fma_loop", "from_array",
+    "from_dlpack", "isa", "observe_calls", "set_isa", "set_stream_gate", "set_threads", "set_work_gate", "stream_gate",
+    "thread_reason", "threads", "work_gate",
 }  # fmt: skip
 
 

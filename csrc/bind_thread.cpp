@@ -1,0 +1,48 @@
+// What every thread has for itself: whether it records operations, and the backend that it selected. Every operation
+// asks for both, and threading.local, which does the same, takes three times as long.
+#include "bind.h"
+
+namespace fastbp {
+namespace {
+
+struct Mode {};
+struct Selected {};
+
+thread_local bool enabled = true;
+thread_local PyObject* host = nullptr;  // a module; kept when the thread ends, as modules are
+
+PyObject* get_enabled(PyObject*, void*) { return PyBool_FromLong(enabled); }
+
+int set_enabled(PyObject*, PyObject* value, void*) {
+  if (!value || !PyBool_Check(value)) {
+    PyErr_SetString(PyExc_TypeError, "[mode] expected enabled as a bool");
+    return -1;
+  }
+  enabled = value == Py_True;
+  return 0;
+}
+
+PyObject* get_host(PyObject*, void*) { return Py_NewRef(host ? host : Py_None); }
+
+int set_host(PyObject*, PyObject* module, void*) {
+  Py_XINCREF(module);
+  Py_XSETREF(host, module);
+  return 0;
+}
+
+PyGetSetDef mode_facts[] = {{"enabled", get_enabled, set_enabled, "Whether operations are recorded.", nullptr},
+                            {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef selected_facts[] = {{"host", get_host, set_host, "The backend for host memory, or None.", nullptr},
+                                {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyType_Slot mode_slots[] = {{Py_tp_getset, mode_facts}, {0, nullptr}};
+PyType_Slot selected_slots[] = {{Py_tp_getset, selected_facts}, {0, nullptr}};
+
+}  // namespace
+
+void bind_thread(nb::module_& m) {
+  nb::class_<Mode>(m, "Mode", nb::type_slots(mode_slots), "The calling thread's mode.").def(nb::init<>());
+  nb::class_<Selected>(m, "Selected", nb::type_slots(selected_slots), "What the calling thread selected.")
+      .def(nb::init<>());
+}
+
+}  // namespace fastbp
