@@ -118,6 +118,7 @@ class StorageRef {
     if (storage_) Storage::give_up(storage_);
   }
   Storage* operator->() const { return storage_; }
+  Storage& operator*() const { return *storage_; }
   friend bool operator==(const StorageRef& a, const StorageRef& b) { return a.storage_ == b.storage_; }
 
  private:

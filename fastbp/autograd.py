@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any, Protocol, TypeVar
+
+from fastbp._native import Mode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,11 +34,7 @@ class Node(Protocol):
     def release(self) -> None: ...
 
 
-class _Mode(threading.local):
-    enabled = True
-
-
-mode = _Mode()
+mode = Mode()  # of this thread: mode.enabled is whether operations are recorded
 next_sequence = itertools.count().__next__
 
 
@@ -96,49 +94,47 @@ def is_grad_enabled() -> bool:
     return mode.enabled
 
 
-def backward(roots: Iterable[tuple[Node, int, Any]], retain_graph: bool = False, create_graph: bool = False) -> None:
-    """Sends gradients from the roots (node, output position, gradient) to every leaf that they depend on.
+def backward(
+    edges: Iterable[tuple[Node, int] | None],
+    gradients: Iterable[Any],
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Sends gradients along edges (node, output position) to every leaf that the nodes depend on.
 
     With v̄ = ∂L/∂v, a node y = f(x) adds v̄ᵀ·∂f/∂x to each input's gradient; nodes are visited in descending sequence, so
     that all contributions have arrived. Iterative: depth is bounded by memory alone. Leaves come last, so that an error
     on the way leaves their gradients as they were. Unless `retain_graph`, each node gives up what it saved.
     """
-    arrived: dict[int, list[Any]] = {}
-
-    def add(node: Node, position: int, gradient: Any) -> None:
-        gradients = arrived.get(id(node))
-        if gradients is None:
-            gradients = arrived[id(node)] = [None] * node.outputs
-        present = gradients[position]
-        gradients[position] = gradient if present is None else present + gradient
-
-    roots = list(roots)
-    order = _reachable(node for node, _, _ in roots)
+    # The nodes that gradients have reached, by sequence, or id for leaves, with what has arrived at their outputs.
+    reached: dict[int, tuple[Node, list[Any]]] = {}
+    waiting: list[int] = []  # a heap of negated sequences
     previous, mode.enabled = mode.enabled, create_graph
     try:
-        for node, position, gradient in roots:
-            add(node, position, gradient)
-        for node in order:
-            gradients = arrived.pop(id(node), None)
-            if gradients is None:
-                continue
-            for edge, gradient in zip(node.edges, node.run(gradients)):
-                if edge is not None and gradient is not None:
-                    add(*edge, gradient)
+        while True:
+            for edge, gradient in zip(edges, gradients):
+                if edge is None or gradient is None:
+                    continue
+                node, position = edge
+                key = node.sequence
+                leaf = key < 0
+                if leaf:
+                    key = id(node)
+                found = reached.get(key)
+                if found is None:
+                    found = reached[key] = node, [None] * node.outputs
+                    if not leaf:
+                        heappush(waiting, -key)
+                arrived = found[1]
+                present = arrived[position]
+                arrived[position] = gradient if present is None else present + gradient
+            if not waiting:
+                break
+            node, arrived = reached.pop(-heappop(waiting))
+            edges, gradients = node.edges, node.run(arrived)
             if not retain_graph:
                 node.release()
+        for node, arrived in reached.values():  # only leaves are left
+            node.run(arrived)
     finally:
         mode.enabled = previous
-
-
-def _reachable(roots: Iterable[Node]) -> list[Node]:
-    """All nodes that the roots depend on, each before its inputs."""
-    seen: dict[int, Node] = {}
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen[id(node)] = node
-        stack.extend(edge[0] for edge in node.edges if edge is not None)
-    return sorted(seen.values(), key=lambda node: node.sequence, reverse=True)

@@ -32,6 +32,7 @@ int64 = DType("int64", 2)
 bool = DType("bool", 3)
 
 BY_CODE = (float32, float64, int64, bool)
+FLOATING_CODES = (float32.code, float64.code)
 _BY_NAME = {d.name: d for d in BY_CODE}
 # What a value of another type becomes when it is copied: nothing is lost.
 _WIDER = {"int8": int64, "int16": int64, "int32": int64, "uint8": int64, "uint16": int64, "uint32": int64,

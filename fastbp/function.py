@@ -1,11 +1,12 @@
-"""Function: the differentiable operation, whose recorded calls are the nodes of the tape."""
+"""Nodes, which record how tensors were made: by `record` for the operations here, by Function for those of users."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from fastbp import autograd
-from fastbp.autograd import mode
+from fastbp.autograd import mode, next_sequence
+from fastbp.dtypes import FLOATING_CODES
 from fastbp.tensor import Tensor, filled
 
 
@@ -31,14 +32,6 @@ class Function:
 
     # Whether backward makes every gradient that it returns, so that a leaf may keep it without a copy.
     fresh = False
-    needs_input_grad: tuple[bool, ...] = ()
-    recording = False  # whether this call becomes a node, so that what backward needs is worth keeping
-    edges: tuple[Any, ...] = ()
-    sequence = 0
-    outputs = 1
-    _saved: tuple[Any, ...] | None = ()
-    _versions: tuple[int, ...] = ()
-    _without_gradient: tuple[Tensor, ...] = ()
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
@@ -51,112 +44,190 @@ class Function:
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
         """Runs forward; records the call when a gradient may be asked of it."""
-        ctx = cls()
-        if not mode.enabled:
-            return cls.forward(ctx, *inputs)
-        needs = tuple([isinstance(x, Tensor) and x._requires_grad for x in inputs])
-        ctx.needs_input_grad = needs
-        if True not in needs:
-            return cls.forward(ctx, *inputs)
-        ctx.recording = True
+        recorded = mode.enabled and any(isinstance(x, Tensor) and x._requires_grad for x in inputs)
+        node = _node(cls, inputs if recorded else (None,) * len(inputs))
+        if not recorded:
+            return cls.forward(node, *inputs)
         mode.enabled = False
         try:
-            result = cls.forward(ctx, *inputs)
+            result = cls.forward(node, *inputs)
         finally:
             mode.enabled = True
-        ctx.edges = tuple(
-            [((x, 0) if x._node is None else (x._node, x._index)) if n else None for x, n in zip(inputs, needs)]
-        )
-        return ctx._record(inputs, result)
-
-    def _record(self, inputs: tuple[Any, ...], result: Any) -> Any:
-        """Makes this node the origin of its outputs and fixes what was saved."""
         single = isinstance(result, Tensor)
-        results = [result] if single else list(result)
-        self.sequence = autograd.next_sequence()
-        self.outputs = len(results)
-        self.retained: dict[int, Any] = {}
-        self.made = tuple([(y.buffer.shape, y.dtype) if isinstance(y, Tensor) else None for y in results])
-        for i, y in enumerate(results):
-            if (
-                not isinstance(y, Tensor)
-                or not y.dtype.is_floating_point
-                or any(y is t for t in self._without_gradient)
-            ):
-                continue
-            if y._node is not None or any(y is x for x in inputs):
-                y = results[i] = Tensor(y.buffer)
-            y._node, y._index, y._requires_grad = self, i, True
-        if self._saved:
-            # An own output is kept as (buffer, position): a reference to it would be a cycle.
-            saved = self._saved
-            self._versions = tuple([-1 if t is None else t.buffer.version for t in saved])
-            self._saved = tuple([(t.buffer, t._index) if t is not None and t._node is self else t for t in saved])
-        return results[0] if single else tuple(results)
+        outputs = [result] if single else list(result)
+        for i, y in enumerate(outputs):
+            if isinstance(y, Tensor) and y.buffer.dtype in FLOATING_CODES and not _among(y, node.without_gradient):
+                if y._node is not None or _among(y, inputs):
+                    y = outputs[i] = Tensor(y.buffer)
+                y._node, y._index, y._requires_grad = node, i, True
+        node.outputs = len(outputs)
+        node.shapes = [y.buffer.shape if isinstance(y, Tensor) else None for y in outputs]
+        node.dtypes = [y.dtype if isinstance(y, Tensor) else None for y in outputs]
+        # Once more, now that the own outputs among them are known by their node.
+        node.save_for_backward(*[entry and entry[0] for entry in node.saved or ()])
+        return outputs[0] if single else tuple(outputs)
+
+
+class Node:
+    """A recorded call: the `ctx` of its Function, and for the tape what gives the gradients of its inputs.
+
+    One class for all Functions, with slots: the interpreter is quick to find what every node has.
+    """
+
+    __slots__ = (
+        "__dict__",  # what forward keeps for backward besides tensors
+        "dtypes",  # of each output, where there are several
+        "edges",  # for each input: the (node, position) where its gradient goes, or None
+        "function",
+        "outputs",
+        "retained",  # weak references to outputs that keep their gradient, by position
+        "saved",  # (tensor, version, -1) or for an own output, to avoid a cycle, (buffer, version, position)
+        "sequence",
+        "shapes",  # of each output
+        "without_gradient",
+    )
+
+    dtypes: Sequence[Any]
+    edges: list[tuple[Any, int] | None]  # true where a gradient is asked for
+    function: type[Function]
+    outputs: int
+    retained: dict[int, Any] | None
+    saved: Sequence[tuple[Any, int, int] | None] | None  # None once released
+    sequence: int
+    shapes: Sequence[Any]
+    without_gradient: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.function.__name__
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """For each input, whether its gradient is asked for."""
+        return tuple([edge is not None for edge in self.edges])
+
+    def input_shape(self, position: int) -> tuple[int, ...]:
+        """The shape of an input whose gradient is asked for."""
+        node, index = self.edges[position]  # type: ignore[misc]
+        return node.buffer.shape if isinstance(node, Tensor) else node.shapes[index]
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps tensors for backward, where `saved_tensors` returns them; changing one in place is noticed there."""
-        self._saved = tensors
+        saved: list[tuple[Any, int, int] | None] = []
+        for t in tensors:
+            if t is None:
+                saved.append(None)
+            elif t._node is self:
+                saved.append((t.buffer, t.buffer.version, t._index))
+            else:
+                saved.append((t, t.buffer.version, -1))
+        self.saved = saved
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Declares outputs that have no gradient."""
-        self._without_gradient = tensors
+        self.without_gradient = tensors
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What save_for_backward kept. RuntimeError after release, and when a value was changed in place since."""
-        if self._saved is None:
+        if self.saved is None:
             raise RuntimeError(
-                f"[backward] the graph through {type(self).__name__} was already released; "
+                f"[backward] the graph through {self.name} was already released; "
                 "pass retain_graph=True to the first backward to go through it again"
             )
-        tensors = []
-        for saved, version in zip(self._saved, self._versions):
-            if type(saved) is tuple:
-                buffer, index = saved
-                saved = Tensor(buffer)
-                saved._node, saved._index, saved._requires_grad = self, index, True
-            if saved is not None and saved.buffer.version != version:
-                raise RuntimeError(f"[backward] a tensor that {type(self).__name__} saved was changed in place since")
+        tensors: list[Tensor | None] = []
+        for entry in self.saved:
+            if entry is None:
+                tensors.append(None)
+                continue
+            saved, version, position = entry
+            if position >= 0:
+                saved = Tensor(saved)
+                saved._node, saved._index, saved._requires_grad = self, position, True
+            if saved.buffer.version != version:
+                raise RuntimeError(f"[backward] a tensor that {self.name} saved was changed in place since")
             tensors.append(saved)
         return tuple(tensors)
 
-    def run(self, gradients: list[Any]) -> Any:
+    def run(self, gradients: list[Any]) -> Sequence[Any]:
         """Gradients of the inputs, from those of the outputs; called by the tape."""
-        for i, made in enumerate(self.made):
-            if gradients[i] is None and made is not None:
-                gradients[i] = filled(made[0], 0.0, made[1])
+        if self.outputs > 1:
+            for i, dtype in enumerate(self.dtypes):
+                if gradients[i] is None and dtype is not None:
+                    gradients[i] = filled(self.shapes[i], 0.0, dtype)
         if self.retained:
             self._retain(gradients)
-        results = self.backward(self, *gradients)
+        function = self.function
+        results = function.backward(self, *gradients)
         if type(results) is not tuple:
             results = (results,)
-        if len(results) != len(self.edges):
-            raise RuntimeError(
-                f"[{type(self).__name__}] expected {len(self.edges)} gradients from backward, got {len(results)}"
-            )
-        for edge, gradient in zip(self.edges, results):
+        edges = self.edges
+        if len(results) != len(edges):
+            raise RuntimeError(f"[{self.name}] expected {len(edges)} gradients from backward, got {len(results)}")
+        kept = []
+        for edge, gradient in zip(edges, results):
             if edge is not None and gradient is not None:
-                target, index = edge
-                shape = target.shape if isinstance(target, Tensor) else target.made[index][0]
+                node, index = edge
+                leaf = isinstance(node, Tensor)
+                shape = node.buffer.shape if leaf else node.shapes[index]
                 if gradient.buffer.shape != shape:
-                    op = type(self).__name__
-                    raise RuntimeError(f"[{op}] expected backward to give shape {shape}, got {gradient.shape}")
-        if self.fresh:
-            return results
-        # What was passed on may be somebody else's too: a leaf, which keeps it, gets a copy.
-        return [
-            g.clone() if e is not None and g is not None and isinstance(e[0], Tensor) else g
-            for e, g in zip(self.edges, results)
-        ]
+                    raise RuntimeError(f"[{self.name}] expected backward to give shape {shape}, got {gradient.shape}")
+                if leaf and not function.fresh:
+                    # What was passed on may be somebody else's too: a leaf, which keeps it, gets a copy.
+                    gradient = gradient.clone()
+            kept.append(gradient)
+        return kept
+
+    def retain(self, position: int, output: Any) -> None:
+        """Lets an output, given as a weak reference, keep its gradient."""
+        self.retained = {**(self.retained or {}), position: output}
 
     def _retain(self, gradients: list[Any]) -> None:
-        for i, reference in self.retained.items():
+        for i, reference in (self.retained or {}).items():
             kept = reference()
             if kept is not None:
                 kept.grad = gradients[i].clone() if kept.grad is None else kept.grad + gradients[i]
 
     def release(self) -> None:
         """Gives up what was saved; a later backward through this node is refused where it needs it."""
-        if self._saved:
-            self._saved = None
+        if self.saved:
+            self.saved = None
+
+
+def record(function: type[Function], inputs: tuple[Any, ...], y: Tensor) -> Any:
+    """Makes y, new and computed from the inputs, the output of a node when a gradient may be asked of it.
+
+    Returns that node, which still is to be told what backward needs; None when nothing is recorded.
+    """
+    for x in inputs:
+        if isinstance(x, Tensor) and x._requires_grad and mode.enabled and y.buffer.dtype in FLOATING_CODES:
+            break
+    else:
+        return None
+    node = _node(function, inputs)
+    node.shapes = (y.buffer.shape,)
+    y._node, y._index, y._requires_grad = node, 0, True
+    return node
+
+
+def _node(function: type[Function], inputs: tuple[Any, ...]) -> Node:
+    node = Node()
+    node.function = function
+    node.sequence = next_sequence()
+    node.outputs = 1
+    edges: list[tuple[Any, int] | None] = []
+    for x in inputs:
+        if isinstance(x, Tensor) and x._requires_grad:
+            edges.append((x, 0) if x._node is None else (x._node, x._index))
+        else:
+            edges.append(None)
+    node.edges = edges
+    node.retained = None
+    node.saved = ()
+    node.without_gradient = ()
+    return node
+
+
+def _among(y: Tensor, tensors: tuple[Any, ...]) -> bool:
+    return any(y is t for t in tensors)

@@ -150,7 +150,7 @@ class Tensor:
             f", dtype={self.dtype}" if self.dtype.name in ("float64", "int64", "bool") and self._says_dtype() else ""
         )
         if self._node is not None:
-            extra += f", grad_fn=<{type(self._node).__name__}>"
+            extra += f", grad_fn=<{self._node.name}>"
         elif self._requires_grad:
             extra += ", requires_grad=True"
         return f"tensor({text}{extra})"
@@ -210,7 +210,7 @@ class Tensor:
         if not self._requires_grad:
             raise RuntimeError("[retain_grad] expected a tensor that requires grad")
         if self._node is not None:
-            self._node.retained[self._index] = weakref.ref(self)
+            self._node.retain(self._index, weakref.ref(self))
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
         """Adds the gradient of this tensor (times `gradient`) to `grad` of every leaf that it depends on.
@@ -225,16 +225,16 @@ class Tensor:
         if gradient is None:
             if self.buffer.size != 1:
                 raise RuntimeError(f"[backward] expected a scalar, or a gradient of shape {self.shape}, got neither")
-            gradient = filled(self.shape, 1.0, self.dtype)
-        elif not isinstance(gradient, Tensor) or gradient.shape != self.shape or gradient.dtype is not self.dtype:
+            gradient = Tensor(self.buffer.empty_like())
+            kernels.of(self).fill(1.0, gradient.buffer)
+        elif not isinstance(gradient, Tensor) or not gradient.buffer.same_kind(self.buffer):
             got = f"{gradient.dtype} {gradient.shape}" if isinstance(gradient, Tensor) else type(gradient).__name__
             raise RuntimeError(f"[backward] expected gradient as a tensor {self.dtype} {self.shape}, got {got}")
         elif self._node is None:
             gradient = gradient.clone()
         target: Any = self if self._node is None else self._node
-        autograd.backward(
-            [(target, self._index, gradient)], create_graph if retain_graph is None else retain_graph, create_graph
-        )
+        keep = create_graph if retain_graph is None else retain_graph
+        autograd.backward([(target, self._index)], [gradient], keep, create_graph)
 
     def run(self, gradients: list[Any]) -> tuple[Any, ...]:
         """The end of the tape: adds what arrived to `grad`."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastbp._native import Selected
 from fastbp.kernels import native
 
 _HOST = ("native", "reference")
@@ -26,28 +27,28 @@ def _check_from_environment() -> bool:
     return value == "1"
 
 
-class _Selected(threading.local):
+class _Chosen(threading.local):
     name = "native"
     checking = _check_from_environment()
-    host: Any = native
 
 
-_selected = _Selected()
+_chosen = _Chosen()
+_selected = Selected()  # what this thread chose, which is asked at every call; nothing at first
 
 
 def of(tensor: Any) -> Any:
     """The backend module for a tensor's memory. All memory is host memory until another device exists."""
-    return _selected.host
+    return _selected.host or _default
 
 
 def host() -> Any:
     """The backend module in use for host memory."""
-    return _selected.host
+    return _selected.host or _default
 
 
 def checking() -> bool:
     """Whether kernels are compared with their references in this thread."""
-    return _selected.checking and _selected.name == "native"
+    return _chosen.checking and _chosen.name == "native"
 
 
 def _backend(name: str, check: bool) -> Any:
@@ -60,12 +61,12 @@ def _backend(name: str, check: bool) -> Any:
 @contextmanager
 def _selection(name: str, check: bool) -> Iterator[None]:
     host = _backend(name, check)
-    previous = _selected.name, _selected.checking, _selected.host
-    _selected.name, _selected.checking, _selected.host = name, check, host
+    previous = _chosen.name, _chosen.checking, _selected.host
+    _chosen.name, _chosen.checking, _selected.host = name, check, host
     try:
         yield
     finally:
-        _selected.name, _selected.checking, _selected.host = previous
+        _chosen.name, _chosen.checking, _selected.host = previous
 
 
 @contextmanager
@@ -76,7 +77,7 @@ def backend(name: str) -> Iterator[None]:
     """
     if name not in _HOST:
         raise ValueError(f"[backend] expected one of {', '.join(_HOST)}, got {name!r}")
-    with _selection(name, _selected.checking):
+    with _selection(name, _chosen.checking):
         yield
 
 
@@ -93,9 +94,8 @@ def check() -> Iterator[None]:
     with the inputs in the folder FASTBP_CHECK_DIR (default: that of temporary files), which
     `fastbp.kernels.checker.replay` runs again.
     """
-    with _selection(_selected.name, True):
+    with _selection(_chosen.name, True):
         yield
 
 
-if _Selected.checking:
-    _Selected.host = _backend("native", True)
+_default = _backend("native", _Chosen.checking)

@@ -89,11 +89,14 @@ def _install() -> None:
 
 
 def _is_operand(x: Any) -> bool:
-    return isinstance(x, (Tensor, float, int)) or hasattr(x, "dtype")
+    return isinstance(x, (float, int, Tensor)) or hasattr(x, "dtype")
 
 
 def _operator(operation: Any) -> Any:
-    return lambda x, other: operation(x, other) if _is_operand(other) else NotImplemented
+    def method(x: Tensor, other: Any) -> Any:
+        return operation(x, other) if isinstance(other, Tensor) or _is_operand(other) else NotImplemented
+
+    return method
 
 
 def _reflected(operation: Any) -> Any:

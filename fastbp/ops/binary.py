@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from fastbp import dtypes
-from fastbp.dtypes import DType, float32, int64, promote
-from fastbp.function import Function
+from fastbp.dtypes import FLOATING_CODES, DType, float32, int64, promote
+from fastbp.function import Function, record
+from fastbp.kernels.storage import empty_broadcast
 from fastbp.ops.common import NUMBERS, as_operand, backend_of, broadcast_shape, like, new, sum_to
 from fastbp.ops.unary import sqrt, square
 from fastbp.tensor import Tensor, contiguous
@@ -70,10 +71,17 @@ def _meet(a: Any, b: Any, op: str) -> tuple[Any, Any]:
     raise TypeError(f"[{op}] expected at least one tensor, got {type(a).__name__} and {type(b).__name__}")
 
 
+def _floating_alike(a: Any, b: Any) -> builtins.bool:
+    """The usual case, in which nothing needs to be done: a floating tensor with one of its dtype or with a float."""
+    if not isinstance(a, Tensor) or a.buffer.dtype not in FLOATING_CODES:
+        return False
+    return b.buffer.dtype == a.buffer.dtype if isinstance(b, Tensor) else type(b) is float
+
+
 def _numeric(a: Any, b: Any, op: str) -> tuple[Any, Any]:
     """As _meet; truth values become integers, for arithmetic."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.buffer.dtype == b.buffer.dtype != dtypes.bool.code:
-        return a, b  # the usual case, without delay
+    if _floating_alike(a, b):
+        return a, b
     a, b = _meet(a, b, op)
     if isinstance(a, Tensor) and a.dtype is dtypes.bool:
         a = a.to(int64)
@@ -82,113 +90,69 @@ def _numeric(a: Any, b: Any, op: str) -> tuple[Any, Any]:
     return a, b
 
 
-def _call(op: str, a: Any, b: Any, dtype: DType | None = None) -> Tensor:
-    """Runs a binary kernel into a new tensor; dtype defaults to that of the operands."""
-    a_tensor, b_tensor = isinstance(a, Tensor), isinstance(b, Tensor)
-    one = a if a_tensor else b
-    if a_tensor and b_tensor and a.buffer.shape != b.buffer.shape:
-        y = new(broadcast_shape(op, a.shape, b.shape), dtype or a.dtype)
-    else:
-        y = like(one) if dtype is None else new(one.shape, dtype)
-    kernel = getattr(backend_of(one), op)
-    kernel(contiguous(a) if a_tensor else a, contiguous(b) if b_tensor else b, y.buffer)
-    return y
+def _call(op: str, a: Any, b: Any, compares: builtins.bool = False) -> Tensor:
+    """Runs a binary kernel into a new tensor of the operands' dtype, or of bool for a comparison."""
+    kernel = getattr(backend_of(a if isinstance(a, Tensor) else b), op)
+    a = contiguous(a) if isinstance(a, Tensor) else a
+    b = contiguous(b) if isinstance(b, Tensor) else b
+    y = empty_broadcast(op, a, b, compares)
+    kernel(a, b, y)
+    return Tensor(y)
 
 
 def _to(gradient: Tensor, ctx: Any, position: int) -> Any:
     """The gradient summed to an operand's shape."""
-    return sum_to(gradient, ctx.shapes[position])
-
-
-def _shapes(a: Any, b: Any) -> tuple[Any, Any]:
-    return getattr(a, "shape", None), getattr(b, "shape", None)
+    return sum_to(gradient, ctx.input_shape(position))
 
 
 class Add(Function):
     @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        if ctx.recording:
-            ctx.shapes = _shapes(a, b)
-        return _call("add", a, b)
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        need_a, need_b = ctx.needs_input_grad
+        need_a, need_b = ctx.edges
         return _to(dy, ctx, 0) if need_a else None, _to(dy, ctx, 1) if need_b else None
 
 
 class Sub(Function):
     @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        if ctx.recording:
-            ctx.shapes = _shapes(a, b)
-        return _call("sub", a, b)
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        need_a, need_b = ctx.needs_input_grad
+        need_a, need_b = ctx.edges
         return _to(dy, ctx, 0) if need_a else None, _to(-dy, ctx, 1) if need_b else None
 
 
-class _Product(Function):
-    """Saves both operands; the other one may be a number."""
-
-    @classmethod
-    def save(cls, ctx: Any, a: Any, b: Any) -> None:
-        if not ctx.recording:
-            return
-        ctx.shapes = _shapes(a, b)
-        ctx.numbers = None if isinstance(a, Tensor) else a, None if isinstance(b, Tensor) else b
-        ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in (a, b)))
-
-    @staticmethod
-    def operands(ctx: Any) -> list[Any]:
-        return [n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers)]
+def _operands(ctx: Any) -> tuple[Any, Any]:
+    """What _call_and_keep kept."""
+    a, b = ctx.saved_tensors
+    return ctx.a if a is None else a, ctx.b if b is None else b
 
 
-class Mul(_Product):
+class Mul(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        Mul.save(ctx, a, b)
-        return _call("mul", a, b)
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        a, b = Mul.operands(ctx)
-        need_a, need_b = ctx.needs_input_grad
+        a, b = _operands(ctx)
+        need_a, need_b = ctx.edges
         return _to(dy * b, ctx, 0) if need_a else None, _to(dy * a, ctx, 1) if need_b else None
 
 
-class Div(_Product):
+class Div(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        Div.save(ctx, a, b)
-        return _call("div", a, b)
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        a, b = Div.operands(ctx)
-        need_a, need_b = ctx.needs_input_grad
+        a, b = _operands(ctx)
+        need_a, need_b = ctx.edges
         da = dy / b
         return _to(da, ctx, 0) if need_a else None, _to(-(da * (a / b)), ctx, 1) if need_b else None
 
 
-class Pow(_Product):
+class Pow(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        Pow.save(ctx, a, b)
-        return _call("pow", a, b)
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        a, b = Pow.operands(ctx)
-        need_a, need_b = ctx.needs_input_grad
+        a, b = _operands(ctx)
+        need_a, need_b = ctx.edges
         da = db = None
         if need_a:
             # a⁰ is constant, also at a = 0 where b·a^(b − 1) would be 0·∞.
@@ -208,17 +172,16 @@ def _log_of(a: float, b: Tensor) -> Tensor:
     return (b * 0 + a).log()
 
 
-class _Extremum(_Product):
+class _Extremum(Function):
     """Where the operands are equal each gets half of the gradient."""
 
     fresh = True
-    above = ""
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
-        a, b = ctx.operands(ctx)
-        need_a, need_b = ctx.needs_input_grad
-        wins, loses = (gt(a, b), lt(a, b)) if ctx.above == "maximum" else (lt(a, b), gt(a, b))
+        a, b = _operands(ctx)
+        need_a, need_b = ctx.edges
+        wins, loses = (gt(a, b), lt(a, b)) if ctx.function is Maximum else (lt(a, b), gt(a, b))
         half = dy * 0.5
         da = _to(where(wins, dy, where(loses, 0.0, half)), ctx, 0) if need_a else None
         db = _to(where(loses, dy, where(wins, 0.0, half)), ctx, 1) if need_b else None
@@ -226,64 +189,60 @@ class _Extremum(_Product):
 
 
 class Maximum(_Extremum):
-    above = "maximum"
-
-    @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        Maximum.save(ctx, a, b)
-        return _call("maximum", a, b)
+    pass
 
 
 class Minimum(_Extremum):
-    above = "minimum"
-
-    @staticmethod
-    def forward(ctx: Any, a: Any, b: Any) -> Tensor:
-        Minimum.save(ctx, a, b)
-        return _call("minimum", a, b)
+    pass
 
 
 class Where(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, condition: Tensor, a: Any, b: Any) -> Tensor:
-        shapes = [x.shape for x in (condition, a, b) if isinstance(x, Tensor)]
-        ctx.shapes = (None, *_shapes(a, b))
-        ctx.save_for_backward(condition)
-        dtype = a.dtype if isinstance(a, Tensor) else b.dtype
-        y = new(broadcast_shape("where", *shapes), dtype)
-        operands = [contiguous(x) if isinstance(x, Tensor) else x for x in (a, b)]
-        backend_of(condition).where(contiguous(condition), *operands, y.buffer)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any, Any]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
         (condition,) = ctx.saved_tensors
-        _, need_a, need_b = ctx.needs_input_grad
-        da = _to(where(condition, dy, 0.0), ctx, 1) if need_a else None
-        db = _to(where(condition, 0.0, dy), ctx, 2) if need_b else None
-        return None, da, db
+        need_a, need_b = ctx.edges
+        da = _to(where(condition, dy, 0.0), ctx, 0) if need_a else None
+        db = _to(where(condition, 0.0, dy), ctx, 1) if need_b else None
+        return da, db
+
+
+def _call_and_keep(function: Any, op: str, a: Any, b: Any) -> Tensor:
+    """Runs a binary kernel whose rule needs both operands, of which one may be a number."""
+    y = _call(op, a, b)
+    if node := record(function, (a, b), y):
+        node.a, node.b = None if isinstance(a, Tensor) else a, None if isinstance(b, Tensor) else b
+        node.save_for_backward(a if node.a is None else None, b if node.b is None else None)
+    return y
 
 
 def add(a: Any, b: Any) -> Tensor:
     """y = a + b, with broadcasting."""
-    return Add.apply(*_numeric(a, b, "add"))
+    a, b = _numeric(a, b, "add")
+    y = _call("add", a, b)
+    record(Add, (a, b), y)
+    return y
 
 
 def sub(a: Any, b: Any) -> Tensor:
     """y = a − b, with broadcasting."""
-    return Sub.apply(*_numeric(a, b, "sub"))
+    a, b = _numeric(a, b, "sub")
+    y = _call("sub", a, b)
+    record(Sub, (a, b), y)
+    return y
 
 
 def mul(a: Any, b: Any) -> Tensor:
     """y = a·b element by element, with broadcasting."""
-    return Mul.apply(*_numeric(a, b, "mul"))
+    a, b = _numeric(a, b, "mul")
+    return _call_and_keep(Mul, "mul", a, b)
 
 
 def div(a: Any, b: Any) -> Tensor:
     """y = a/b element by element, with broadcasting; integers are divided as float32."""
-    return Div.apply(*_floats(a, b, "div"))
+    a, b = _floats(a, b, "div")
+    return _call_and_keep(Div, "div", a, b)
 
 
 def pow(a: Any, b: Any) -> Tensor:
@@ -295,20 +254,26 @@ def pow(a: Any, b: Any) -> Tensor:
             return a * 1.0
         if b == 0.5:
             return sqrt(a)
-    return Pow.apply(*_floats(a, b, "pow"))
+    a, b = _floats(a, b, "pow")
+    return _call_and_keep(Pow, "pow", a, b)
 
 
 def maximum(a: Any, b: Any) -> Tensor:
     """The larger of a and b, with broadcasting; NaN wins; of equal operands each gets half of the gradient."""
-    return Maximum.apply(*_numeric(a, b, "maximum"))
+    a, b = _numeric(a, b, "maximum")
+    return _call_and_keep(Maximum, "maximum", a, b)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
     """The smaller of a and b, with broadcasting; NaN wins; of equal operands each gets half of the gradient."""
-    return Minimum.apply(*_numeric(a, b, "minimum"))
+    a, b = _numeric(a, b, "minimum")
+    return _call_and_keep(Minimum, "minimum", a, b)
 
 
 def _floats(a: Any, b: Any, op: str) -> tuple[Any, Any]:
+    """As _meet; integers and truth values become float32, for division."""
+    if _floating_alike(a, b):
+        return a, b
     a, b = _meet(a, b, op)
     if isinstance(a, Tensor) and not a.dtype.is_floating_point:
         a, b = a.to(float32), b.to(float32) if isinstance(b, Tensor) else float(b)
@@ -325,12 +290,19 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         )
     if isinstance(a, NUMBERS) and isinstance(b, NUMBERS):
         a = Tensor(new((), _number_dtype(a * 1 + b * 1)).buffer).fill_(a)
-    return Where.apply(condition, *_meet(a, b, "where"))
+    a, b = _meet(a, b, "where")
+    shapes = [x.shape for x in (condition, a, b) if isinstance(x, Tensor)]
+    y = new(broadcast_shape("where", *shapes), a.dtype if isinstance(a, Tensor) else b.dtype)
+    operands = [contiguous(x) if isinstance(x, Tensor) else x for x in (a, b)]
+    backend_of(condition).where(contiguous(condition), *operands, y.buffer)
+    if node := record(Where, (a, b), y):
+        node.save_for_backward(condition)
+    return y
 
 
 def _comparison(name: str, sign: str) -> Any:
     def op(a: Any, b: Any) -> Tensor:
-        return _call(name, *_meet(a, b, name), dtype=dtypes.bool)
+        return _call(name, *_meet(a, b, name), compares=True)
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"Whether a {sign} b, element by element, as bool; with broadcasting, without gradient."

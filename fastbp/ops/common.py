@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import kernels
-from fastbp.dtypes import DType, float32
+from fastbp.dtypes import FLOATING_CODES, DType, float32
+from fastbp.kernels import of as backend_of  # noqa: F401  for the families
 from fastbp.kernels.storage import empty
 from fastbp.tensor import Tensor, tensor
 
@@ -23,8 +23,7 @@ def new(shape: tuple[int, ...], dtype: DType) -> Tensor:
 
 def like(x: Tensor) -> Tensor:
     """An uninitialised contiguous tensor of the shape and dtype of x."""
-    b = x.buffer
-    return Tensor(empty(b.shape, b.dtype))
+    return Tensor(x.buffer.empty_like())
 
 
 def as_operand(x: Any, op: str) -> Any:
@@ -47,8 +46,9 @@ def as_tensor_operand(x: Any, op: str) -> Tensor:
 
 def floating(x: Any, op: str) -> Tensor:
     """A tensor of floating dtype; integers and truth values become float32."""
-    x = as_tensor_operand(x, op)
-    return x if x.dtype.is_floating_point else x.to(float32)
+    if isinstance(x, Tensor) and x.buffer.dtype in FLOATING_CODES:
+        return x
+    return as_tensor_operand(x, op).to(float32)
 
 
 def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sums x over the dimensions along which `shape` was broadcast to x's shape: the adjoint of broadcasting."""
-    if x.shape == shape:
+    if x.buffer.shape == shape:
         return x
     lead = x.ndim - len(shape)
     dims = [*range(lead), *(lead + d for d, n in enumerate(shape) if n == 1 and x.shape[lead + d] != 1)]
@@ -95,6 +95,11 @@ def many_dims(dim: Any, ndim: int, op: str) -> tuple[int, ...]:
     return tuple(sorted(dims)) if ndim else ()
 
 
+def one_shape(sizes: tuple[Any, ...]) -> Any:
+    """A shape given as separate integers or as one sequence, as it came: what takes it checks it."""
+    return sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)) else sizes
+
+
 def shape_from(op: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """A shape given as separate integers or as one sequence; sizes may still be −1. TypeError where it is none."""
     try:
@@ -111,8 +116,3 @@ def sizes_from(op: str, sizes: tuple[Any, ...]) -> tuple[int, ...]:
     if min(shape, default=0) < 0 or math.prod(shape) >= 2**59 or len(shape) > 8:
         raise ValueError(f"[{op}] expected at most 8 sizes ≥ 0 with fewer than 2^59 elements, got {shape}")
     return shape
-
-
-def backend_of(x: Tensor) -> Any:
-    """The kernels for a tensor's memory."""
-    return kernels.of(x)

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from fastbp.autograd import mode
-from fastbp.function import Function
-from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
+from fastbp.function import Function, record
+from fastbp.kernels.storage import empty
+from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import expand, reshape, transpose
 from fastbp.tensor import Tensor, contiguous
 
@@ -24,17 +25,9 @@ class Linear(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        y = new((x.buffer.shape[0], w.buffer.shape[0]), x.dtype)
-        bias = None if b is None else contiguous(b)
-        backend_of(x).linear_forward(contiguous(x), contiguous(w), bias, None, 0.0, None, y.buffer)
-        ctx.save_for_backward(x, w)
-        return y
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any, Any]:
         x, w = ctx.saved_tensors
-        need_x, need_w, need_b = ctx.needs_input_grad
+        need_x, need_w, need_b = ctx.edges
         if mode.enabled:
             dx = matmul(dy, w) if need_x else None
             dw = matmul(transpose(dy, 0, 1), x) if need_w else None
@@ -42,13 +35,23 @@ class Linear(Function):
         k, g = backend_of(dy), contiguous(dy)
         dx = dw = db = None
         if need_x:
-            dx = new(x.shape, x.dtype)
+            dx = like(x)
             k.linear_backward_input(g, contiguous(w), None, 0.0, None, dx.buffer)
         if need_w or need_b:
-            dw = new(w.shape, w.dtype)
-            db = new((w.shape[0],), w.dtype) if need_b else None
+            dw = like(w)
+            db = Tensor(empty((g.shape[1],), g.dtype)) if need_b else None
             k.linear_backward_weight(g, contiguous(x), False, dw.buffer, None if db is None else db.buffer)
         return dx, dw if need_w else None, db
+
+
+def _linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    xb, wb, bias = contiguous(x), contiguous(w), None if b is None else contiguous(b)
+    buffer = empty((xb.shape[0], wb.shape[0]), xb.dtype)
+    backend_of(x).linear_forward(xb, wb, bias, None, 0.0, None, buffer)
+    y = Tensor(buffer)
+    if node := record(Linear, (x, w, b), y):
+        node.save_for_backward(x, w)
+    return y
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -58,32 +61,33 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """
     shape = as_tensor_operand(x, "linear").buffer.shape
     if len(shape) == 2:
-        return Linear.apply(x, w, b)
+        return _linear(x, w, b)
     if not shape:
         raise ValueError("[linear] expected x of shape (..., k), got a scalar")
     rows = reshape(x, (math.prod(shape[:-1]), shape[-1]))
-    return reshape(Linear.apply(rows, w, b), (*shape[:-1], w.shape[0]))
+    return reshape(_linear(rows, w, b), (*shape[:-1], w.shape[0]))
 
 
 class MatMul(Function):
     """y = a·b on (batch, m, k) and (batch, k, n), or (m, k) and (k, n); the batch of one operand may be 1."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        (left, transpose_a), (right, transpose_b) = _stored(a), _stored(b)
-        batch = (max(a.shape[0], b.shape[0]) if 0 not in (a.shape[0], b.shape[0]) else 0,) if a.ndim == 3 else ()
-        y = new((*batch, a.shape[-2], b.shape[-1]), a.dtype)
-        backend_of(a).matmul(left, right, transpose_a, transpose_b, False, y.buffer)
-        return y
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
         a, b = ctx.saved_tensors
-        need_a, need_b = ctx.needs_input_grad
-        da = _batch_sum(MatMul.apply(dy, transpose(b, -1, -2)), a.shape) if need_a else None
-        db = _batch_sum(MatMul.apply(transpose(a, -1, -2), dy), b.shape) if need_b else None
+        need_a, need_b = ctx.edges
+        da = _batch_sum(_matmul(dy, transpose(b, -1, -2)), a.shape) if need_a else None
+        db = _batch_sum(_matmul(transpose(a, -1, -2), dy), b.shape) if need_b else None
         return da, db
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    (left, transpose_a), (right, transpose_b) = _stored(a), _stored(b)
+    batch = (max(a.shape[0], b.shape[0]) if 0 not in (a.shape[0], b.shape[0]) else 0,) if a.ndim == 3 else ()
+    y = new((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+    backend_of(a).matmul(left, right, transpose_a, transpose_b, False, y.buffer)
+    if node := record(MatMul, (a, b), y):
+        node.save_for_backward(a, b)
+    return y
 
 
 def _batch_sum(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -129,10 +133,10 @@ def _matrices(a: Tensor, b: Tensor) -> Tensor:
     (m, k), n = a.shape[-2:], b.shape[-1]
     if b.ndim == 2:  # one right operand: the left stack is one tall matrix
         if a.ndim == 2:
-            return MatMul.apply(a, b)
-        return reshape(MatMul.apply(reshape(a, (math.prod(a.shape[:-1]), k)), b), (*a.shape[:-1], n))
+            return _matmul(a, b)
+        return reshape(_matmul(reshape(a, (math.prod(a.shape[:-1]), k)), b), (*a.shape[:-1], n))
     lead = broadcast_shape("matmul", a.shape[:-2], b.shape[:-2])
-    y = MatMul.apply(_stack(a, lead), _stack(b, lead))
+    y = _matmul(_stack(a, lead), _stack(b, lead))
     return reshape(y, (*lead, m, n))
 
 

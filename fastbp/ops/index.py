@@ -15,7 +15,7 @@ import numpy as np
 from fastbp import dtypes
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
-from fastbp.function import Function
+from fastbp.function import Function, record
 from fastbp.ops.binary import where
 from fastbp.ops.common import as_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
@@ -41,13 +41,8 @@ class Slice(Function):
     """A window onto a tensor; its adjoint is Place."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, spec: Spec) -> Tensor:
-        ctx.shape, ctx.spec = x.shape, spec
-        return Tensor(x.buffer.view(*_window(x.buffer.strides, spec)))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        return Place.apply(dy, ctx.shape, ctx.spec), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return _place(dy, ctx.input_shape(0), ctx.spec)
 
 
 class Place(Function):
@@ -56,15 +51,8 @@ class Place(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], spec: Spec) -> Tensor:
-        ctx.spec = spec
-        y = filled(shape, 0.0, x.dtype)
-        backend_of(x).copy(x.buffer, y.buffer.view(*_window(y.buffer.strides, spec)))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
-        return Slice.apply(dy, ctx.spec), None, None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return _slice(dy, ctx.spec)
 
 
 class Gather(Function):
@@ -73,17 +61,9 @@ class Gather(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
-        ctx.rows = x.shape[0]
-        ctx.save_for_backward(index)
-        y = new((index.numel(), x.shape[1]), x.dtype)
-        backend_of(x).gather(contiguous(x), contiguous(index), y.buffer)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (index,) = ctx.saved_tensors
-        return ScatterAdd.apply(dy, index, ctx.rows), None
+        return _scatter_add(dy, index, ctx.input_shape(0)[0])
 
 
 class ScatterAdd(Function):
@@ -92,16 +72,40 @@ class ScatterAdd(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, rows: int) -> Tensor:
-        ctx.save_for_backward(index)
-        y = filled((rows, x.shape[1]), 0.0, x.dtype)
-        backend_of(x).scatter_add(contiguous(x), contiguous(index), y.buffer)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (index,) = ctx.saved_tensors
-        return Gather.apply(dy, index), None, None
+        return _gather(dy, index)
+
+
+def _slice(x: Tensor, spec: Spec) -> Tensor:
+    y = Tensor(x.buffer.view(*_window(x.buffer.strides, spec)))
+    if node := record(Slice, (x,), y):
+        node.spec = spec
+    return y
+
+
+def _place(x: Tensor, shape: tuple[int, ...], spec: Spec) -> Tensor:
+    y = filled(shape, 0.0, x.dtype)
+    backend_of(x).copy(x.buffer, y.buffer.view(*_window(y.buffer.strides, spec)))
+    if node := record(Place, (x,), y):
+        node.spec = spec
+    return y
+
+
+def _gather(x: Tensor, index: Tensor) -> Tensor:
+    y = new((index.numel(), x.shape[1]), x.dtype)
+    backend_of(x).gather(contiguous(x), contiguous(index), y.buffer)
+    if node := record(Gather, (x,), y):
+        node.save_for_backward(index)
+    return y
+
+
+def _scatter_add(x: Tensor, index: Tensor, rows: int) -> Tensor:
+    y = filled((rows, x.shape[1]), 0.0, x.dtype)
+    backend_of(x).scatter_add(contiguous(x), contiguous(index), y.buffer)
+    if node := record(ScatterAdd, (x,), y):
+        node.save_for_backward(index)
+    return y
 
 
 # ---------------------------------------------------------------- reading an index
@@ -183,7 +187,7 @@ def _position(item: Any, size: int, dim: int, op: str) -> int:
 def _cut(x: Tensor, spec: Spec, dims: list[Any]) -> Tensor:
     """The view that the basic part of an index gives."""
     if any(start or step != 1 or length != n for (start, step, length), n in zip(spec, x.shape)):
-        y = Slice.apply(x, spec)
+        y = _slice(x, spec)
     else:
         y = x
     return _new_axes(y, dims) if None in dims else y
@@ -221,12 +225,12 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     spec, dims, arrays = _parse(x, index, "getitem")
     y = _cut(x, spec, dims)
     if not arrays:
-        return Slice.apply(x, spec) if y is x else y
+        return _slice(x, spec) if y is x else y
     places = list(arrays)
     y, _ = _rows_first(y, places)
     sizes, rest = y.shape[: len(places)], y.shape[len(places) :]
     rows = _linear(arrays, sizes, "getitem")
-    picked = Gather.apply(reshape(y, (math.prod(sizes), math.prod(rest))), rows)
+    picked = _gather(reshape(y, (math.prod(sizes), math.prod(rest))), rows)
     result = reshape(picked, (*rows.shape, *rest))
     first = places[0]
     if first and places == list(range(first, first + len(places))):

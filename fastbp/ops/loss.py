@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastbp.autograd import mode
-from fastbp.dtypes import int64
-from fastbp.function import Function
+from fastbp.dtypes import FLOATING_CODES, int64
+from fastbp.function import Function, record
+from fastbp.kernels.storage import empty
 from fastbp.ops.binary import eq, ne, where
-from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, new
+from fastbp.ops.common import as_tensor_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, movedim, reshape
 from fastbp.ops.softmax import log_softmax, softmax
@@ -56,31 +57,38 @@ class RowLoss(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, target: Tensor, denominator: Tensor, call: Call) -> Tensor:
-        k = backend_of(x)
-        losses = new((x.shape[0],), x.dtype)
-        dx = new(x.shape, x.dtype) if ctx.needs_input_grad and ctx.needs_input_grad[0] else None
-        kernel = getattr(k, call.kernel)
-        gradient = None if dx is None else dx.buffer
-        kernel(
-            contiguous(x), contiguous(target), *call.before, denominator.buffer, *call.after, losses.buffer, gradient
-        )
-        ctx.call = call
-        ctx.save_for_backward(x, target, denominator, dx)
-        if not call.reduce:
-            return losses
-        total = new((1, 1), x.dtype)
-        k.reduce_sum(losses.buffer.reshape((1, losses.numel(), 1)), total.buffer)
-        y = new((1,), x.dtype)
-        k.div(total.buffer.reshape((1,)), denominator.buffer, y.buffer)
-        return Tensor(y.buffer.reshape(()))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
         x, target, denominator, dx = ctx.saved_tensors
         if mode.enabled:
             dx = ctx.call.derivative(x, target) / denominator
-        return dx * (dy if ctx.call.reduce else reshape(dy, (-1, 1))), None, None, None
+        return dx * (dy if ctx.call.reduce else reshape(dy, (-1, 1))), None, None
+
+
+def _row_loss(x: Tensor, target: Tensor, denominator: Tensor, call: Call) -> Tensor:
+    k = backend_of(x)
+    losses = empty((x.buffer.shape[0],), x.buffer.dtype)
+    dx = like(x) if x.requires_grad and mode.enabled else None
+    getattr(k, call.kernel)(
+        contiguous(x),
+        contiguous(target),
+        *call.before,
+        denominator.buffer,
+        *call.after,
+        losses,
+        None if dx is None else dx.buffer,
+    )
+    if call.reduce:
+        total = empty((1, 1), losses.dtype)
+        k.reduce_sum(losses.reshape((1, -1, 1)), total)
+        result = empty((), losses.dtype)
+        k.div(total.reshape(()), denominator.buffer.reshape(()), result)
+        y = Tensor(result)
+    else:
+        y = Tensor(losses)
+    if node := record(RowLoss, (x, target, denominator), y):
+        node.call = call
+        node.save_for_backward(x, target, denominator, dx)
+    return y
 
 
 def _check_reduction(reduction: str, op: str) -> None:
@@ -96,6 +104,15 @@ def _weights(w: Any, shape: tuple[int, ...], dtype: Any, op: str, name: str) -> 
     if w.shape != shape:
         raise ValueError(f"[{op}] expected {name} of shape {shape}, got {w.shape}")
     return w.to(dtype)
+
+
+def _rows(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x in the shape that the kernels take: mostly it has that already."""
+    return x if x.buffer.shape == shape else reshape(x, shape)
+
+
+def _classes_last(x: Tensor, at: int) -> Tensor:
+    return x if at == x.buffer.ndim - 1 else movedim(x, at, -1)
 
 
 def _buffer(x: Tensor | None) -> Any:
@@ -124,20 +141,22 @@ def _element_loss(
     """A loss that is a sum over elements. value, derivative: l(x, t) and ∂l/∂x from recorded operations."""
     x, target = as_tensor_operand(x, op), as_tensor_operand(target, op)
     _check_reduction(reduction, op)
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"[{op}] expected input of floating dtype, got {x.dtype}")
-    if x.shape != target.shape:
-        raise ValueError(f"[{op}] expected target of the shape of input, {x.shape}, got {target.shape}")
-    shape, target = x.shape, target.to(x.dtype)
+    dtype, shape = x.dtype, x.shape
+    if not dtype.is_floating_point:
+        raise TypeError(f"[{op}] expected input of floating dtype, got {dtype}")
+    if shape != target.shape:
+        raise ValueError(f"[{op}] expected target of the shape of input, {shape}, got {target.shape}")
+    if target.dtype is not dtype:
+        target = target.to(dtype)
     rows = shape[0] if shape else 1
     cols = math.prod(shape[1:])
-    s = _weights(sample_weight, (rows,), x.dtype, op, "sample_weight")
+    s = _weights(sample_weight, (rows,), dtype, op, "sample_weight")
     if reduction == "none" and shape:
         # Every element is a row of its own, with the weight of its entry.
         s = None if s is None else reshape(expand(reshape(s, (rows,) + (1,) * (len(shape) - 1)), shape), x.numel())
         rows, cols = x.numel(), 1
     if pos_weight is not None:
-        pos_weight = as_tensor_operand(pos_weight, op).to(x.dtype)
+        pos_weight = as_tensor_operand(pos_weight, op).to(dtype)
         if broadcast_shape(op, pos_weight.shape, shape) != shape:
             raise ValueError(f"[{op}] expected pos_weight that broadcasts to {shape}, got {pos_weight.shape}")
         pos_weight = expand(pos_weight, shape)
@@ -150,16 +169,16 @@ def _element_loss(
             return losses if reduction == "none" else sum_of(losses)
         return sum_of(losses) / (rows * cols if s is None else sum_of(s) * cols)
     if reduction != "mean":
-        denominator = filled((1,), 1.0, x.dtype)
+        denominator = filled((1,), 1.0, dtype)
     else:
-        denominator = filled((1,), rows * cols, x.dtype) if s is None else reshape(sum_of(s) * cols, 1)
+        denominator = filled((1,), rows * cols, dtype) if s is None else reshape(sum_of(s) * cols, 1)
     p = None if pos_weight is None else reshape(pos_weight[0], (cols,))
 
     def slope(x: Tensor, t: Tensor) -> Tensor:
         return (derivative(x, t) if p is None else derivative(x, t, p)) * _column(s)
 
     call = Call(kernel, (_buffer(p), _buffer(s)), (), reduction != "none", slope)
-    y = RowLoss.apply(reshape(x, (rows, cols)), reshape(target, (rows, cols)), denominator, call)
+    y = _row_loss(_rows(x, (rows, cols)), _rows(target, (rows, cols)), denominator, call)
     return reshape(y, shape) if reduction == "none" else y
 
 
@@ -269,29 +288,30 @@ def cross_entropy(
     op = "cross_entropy"
     x, target = as_tensor_operand(input, op), as_tensor_operand(target, op)
     _check_reduction(reduction, op)
-    if not x.dtype.is_floating_point or x.ndim == 0:
-        raise TypeError(f"[{op}] expected input as logits (N, C) of floating dtype, got {x.dtype} {x.shape}")
+    dtype, shape = x.dtype, x.shape
+    if not dtype.is_floating_point or not shape:
+        raise TypeError(f"[{op}] expected input as logits (N, C) of floating dtype, got {dtype} {shape}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"[{op}] expected label_smoothing from 0 to 1, got {label_smoothing}")
-    at = min(x.ndim - 1, 1)
-    outside = x.shape[:at] + x.shape[at + 1 :]
-    probabilities = target.dtype.is_floating_point
-    if target.shape != (x.shape if probabilities else outside):
-        wanted = f"probabilities {x.shape}" if probabilities else f"classes {outside}"
-        raise ValueError(f"[{op}] expected target as {wanted} for input {x.shape}, got {target.dtype} {target.shape}")
+    at = min(len(shape) - 1, 1)
+    outside = shape[:at] + shape[at + 1 :]
+    probabilities = target.buffer.dtype in FLOATING_CODES
+    if target.shape != (shape if probabilities else outside):
+        wanted = f"probabilities {shape}" if probabilities else f"classes {outside}"
+        raise ValueError(f"[{op}] expected target as {wanted} for input {shape}, got {target.dtype} {target.shape}")
     if not probabilities and target.dtype is not int64:
         raise TypeError(f"[{op}] expected target as int64 classes or as probabilities, got {target.dtype}")
-    classes, rows = x.shape[at], math.prod(outside)
-    w = _weights(weight, (classes,), x.dtype, op, "weight")
-    s = _weights(sample_weight, (x.shape[0] if x.ndim > 1 else 1,), x.dtype, op, "sample_weight")
-    if s is not None and x.ndim > 2:
-        s = reshape(expand(reshape(s, (-1,) + (1,) * (x.ndim - 2)), outside), rows)
+    classes, rows = shape[at], math.prod(outside)
+    w = _weights(weight, (classes,), dtype, op, "weight")
+    s = _weights(sample_weight, (shape[0] if len(shape) > 1 else 1,), dtype, op, "sample_weight")
+    if s is not None and len(shape) > 2:
+        s = reshape(expand(reshape(s, (-1,) + (1,) * (len(shape) - 2)), outside), rows)
 
-    logits = reshape(movedim(x, at, -1), (rows, classes))
+    logits = _rows(_classes_last(x, at), (rows, classes))
     if probabilities:
-        target = reshape(movedim(target.to(x.dtype), at, -1), (rows, classes))
+        target = _rows(_classes_last(target.to(x.dtype), at), (rows, classes))
     else:
-        target = reshape(target, rows)
+        target = _rows(target, (rows,))
     denominator = _cross_entropy_denominator(logits, target, w, s, ignore_index, reduction)
     if target.requires_grad:
         losses = -sum_of(_target_mass(logits, target, w, ignore_index, label_smoothing) * log_softmax(logits), 1)
@@ -313,7 +333,7 @@ def cross_entropy(
     else:
         after = (ignore_index, float(label_smoothing))
         call = Call("cross_entropy_forward", (_buffer(w), _buffer(s)), after, reduction != "none", slope)
-    y = RowLoss.apply(logits, target, denominator, call)
+    y = _row_loss(logits, target, denominator, call)
     return reshape(y, outside) if reduction == "none" else y
 
 
@@ -322,11 +342,11 @@ def _cross_entropy_denominator(
 ) -> Tensor:
     if reduction != "mean":
         return filled((1,), 1.0, x.dtype)
-    if target.dtype is not int64:
+    if target.buffer.dtype != int64.code:
         return filled((1,), x.shape[0], x.dtype) if s is None else reshape(sum_of(s), 1)
-    y = new((1,), x.dtype)
-    backend_of(x).cross_entropy_denominator(contiguous(target), _buffer(w), _buffer(s), ignore_index, y.buffer)
-    return y
+    y = empty((1,), x.buffer.dtype)
+    backend_of(x).cross_entropy_denominator(contiguous(target), _buffer(w), _buffer(s), ignore_index, y)
+    return Tensor(y)
 
 
 def nll_loss(

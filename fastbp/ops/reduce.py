@@ -7,10 +7,11 @@ import math
 from typing import Any, NamedTuple
 
 from fastbp import dtypes
-from fastbp.dtypes import DType, as_dtype, int64
-from fastbp.function import Function
+from fastbp.dtypes import FLOATING_CODES, as_dtype, int64
+from fastbp.function import Function, record
+from fastbp.kernels.storage import empty
 from fastbp.ops.binary import eq, where
-from fastbp.ops.common import as_tensor_operand, backend_of, floating, many_dims, new, one_dim
+from fastbp.ops.common import as_tensor_operand, backend_of, floating, many_dims, one_dim
 from fastbp.ops.shape import expand, reshape
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import exp, sqrt, square
@@ -46,8 +47,8 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([1 if d in dims else n for d, n in enumerate(shape)])
 
 
-def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Any, int]:
-    """x's elements as a buffer (outer, r, inner) with r over `dims`, and outer·inner."""
+def _blocks(x: Tensor, dims: tuple[int, ...]) -> Any:
+    """x's elements as a buffer (outer, r, inner) with r over `dims`."""
     shape = x.shape
     if dims and dims != tuple(range(dims[0], dims[-1] + 1)):
         order = [*(d for d in range(x.ndim) if d not in dims), *dims]
@@ -56,37 +57,51 @@ def _blocks(x: Tensor, dims: tuple[int, ...]) -> tuple[Any, int]:
         shape = x.shape
     first, last = (dims[0], dims[-1] + 1) if dims else (x.ndim, x.ndim)
     outer, r, inner = math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
-    return contiguous(x).reshape((outer, r, inner)), outer * inner
+    return contiguous(x).reshape((outer, r, inner))
 
 
-def _reduce(name: str, x: Tensor, dims: tuple[int, ...], dtype: DType, *constants: Any) -> Tensor:
-    """Runs a reduction kernel; the result has the reduced dimensions as 1."""
-    block, _ = _blocks(x, dims)
-    y = new((block.shape[0], block.shape[2]), dtype)
-    getattr(backend_of(x), name)(block, *constants, y.buffer)
-    return Tensor(y.buffer.reshape(_kept(x.shape, dims)))
+def _reduce(kernel: str, x: Tensor, dims: tuple[int, ...], keepdim: bool, code: int, *constants: Any) -> Tensor:
+    """Runs a reduction kernel; code: the dtype of the result."""
+    ndim = x.buffer.ndim
+    if len(dims) == ndim:  # over everything, the usual case
+        blocks, y = contiguous(x).reshape((1, -1, 1)), empty((1, 1), code)
+        shape = (1,) * ndim if keepdim else ()
+    else:
+        blocks = _blocks(x, dims)
+        outer, _, inner = blocks.shape
+        y = empty((outer, inner), code)
+        shape = _kept(x.shape, dims) if keepdim else tuple([n for d, n in enumerate(x.shape) if d not in dims])
+    getattr(backend_of(x), kernel)(blocks, *constants, y)
+    return Tensor(y.reshape(shape))
+
+
+def _record(function: type[Function], x: Tensor, dims: tuple[int, ...], keepdim: bool, y: Tensor) -> Any:
+    node = record(function, (x,), y)
+    if node:
+        node.dims, node.keepdim = dims, keepdim
+    return node
+
+
+def _widened(ctx: Any, y: Tensor) -> Tensor:
+    """The result of a reduction, or its gradient, in a shape that broadcasts to that of x."""
+    shape = ctx.input_shape(0)
+    if ctx.keepdim or len(ctx.dims) == len(shape):
+        return y
+    return reshape(y, _kept(shape, ctx.dims))
 
 
 class Sum(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        ctx.shape = x.shape
-        return _reduce("reduce_sum", x, dims, x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        return expand(dy, ctx.shape), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return expand(_widened(ctx, dy), ctx.input_shape(0))
 
 
 class Mean(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        ctx.shape, ctx.count = x.shape, math.prod([x.shape[d] for d in dims])
-        return _reduce("reduce_mean", x, dims, x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        return expand(dy / ctx.count, ctx.shape), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        shape = ctx.input_shape(0)
+        count = math.prod([shape[d] for d in ctx.dims])
+        return expand(_widened(ctx, dy / count), shape)
 
 
 class Max(Function):
@@ -95,78 +110,66 @@ class Max(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], kernel: str) -> Tensor:
-        y = _reduce(kernel, x, dims, x.dtype)
-        ctx.dims = dims
-        ctx.save_for_backward(x, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
-        chosen = eq(x, y)
+        chosen = eq(x, _widened(ctx, y))
         count = sum(chosen, ctx.dims, keepdim=True).to(dy.dtype)
-        return where(chosen, dy / count, 0.0), None, None
+        return where(chosen, _widened(ctx, dy) / count, 0.0)
 
 
 class Var(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], correction: int) -> Tensor:
-        ctx.dims, ctx.divisor = dims, builtins.max(math.prod([x.shape[d] for d in dims]) - correction, 0)
-        ctx.save_for_backward(x)
-        return _reduce("reduce_var", x, dims, x.dtype, correction)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         scale = 2 / ctx.divisor if ctx.divisor else math.inf
-        return dy * scale * (x - mean(x, ctx.dims, keepdim=True)), None, None
+        return _widened(ctx, dy) * scale * (x - mean(x, ctx.dims, keepdim=True))
 
 
 class LogSumExp(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        y = _reduce("reduce_logsumexp", x, dims, x.dtype)
-        ctx.save_for_backward(x, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
-        return dy * exp(x - y), None
-
-
-def _finish(y: Tensor, x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    return y if keepdim else reshape(y, tuple([n for d, n in enumerate(x.shape) if d not in dims]))
+        return _widened(ctx, dy) * exp(x - _widened(ctx, y))
 
 
 def sum(x: Tensor, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The sum over dimensions (all of them by default); integers and truth values sum as int64."""
     x = as_tensor_operand(x, "sum")
-    x = x.to(as_dtype(dtype) if dtype is not None else int64 if x.dtype is dtypes.bool else x.dtype)
-    dims = many_dims(dim, x.ndim, "sum")
-    return _finish(Sum.apply(x, dims), x, dims, keepdim)
+    if dtype is not None:
+        x = x.to(as_dtype(dtype))
+    elif x.buffer.dtype == dtypes.bool.code:
+        x = x.to(int64)
+    dims = many_dims(dim, x.buffer.ndim, "sum")
+    y = _reduce("reduce_sum", x, dims, keepdim, x.buffer.dtype)
+    _record(Sum, x, dims, keepdim, y)
+    return y
 
 
 def mean(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The mean over dimensions (all of them by default). TypeError for integers."""
     x = as_tensor_operand(x, "mean")
-    if not x.dtype.is_floating_point:
+    if x.buffer.dtype not in FLOATING_CODES:
         raise TypeError(f"[mean] expected a tensor of floating dtype, got {x.dtype}; use x.float().mean()")
-    dims = many_dims(dim, x.ndim, "mean")
-    return _finish(Mean.apply(x, dims), x, dims, keepdim)
+    dims = many_dims(dim, x.buffer.ndim, "mean")
+    y = _reduce("reduce_mean", x, dims, keepdim, x.buffer.dtype)
+    _record(Mean, x, dims, keepdim, y)
+    return y
 
 
 def var(x: Tensor, dim: Any = None, correction: int = 1, keepdim: bool = False, unbiased: bool | None = None) -> Tensor:
     """The variance over dimensions: Σ(x − mean)²/(r − correction)."""
     x = floating(x, "var")
+    correction = int(correction if unbiased is None else unbiased)
     dims = many_dims(dim, x.ndim, "var")
-    correction = correction if unbiased is None else int(unbiased)
-    return _finish(Var.apply(x, dims, int(correction)), x, dims, keepdim)
+    y = _reduce("reduce_var", x, dims, keepdim, x.buffer.dtype, correction)
+    if node := _record(Var, x, dims, keepdim, y):
+        node.divisor = builtins.max(math.prod([x.shape[d] for d in dims]) - correction, 0)
+        node.save_for_backward(x)
+    return y
 
 
 def std(x: Tensor, dim: Any = None, correction: int = 1, keepdim: bool = False, unbiased: bool | None = None) -> Tensor:
@@ -178,7 +181,10 @@ def logsumexp(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over dimensions, without overflow."""
     x = floating(x, "logsumexp")
     dims = many_dims(dim, x.ndim, "logsumexp")
-    return _finish(LogSumExp.apply(x, dims), x, dims, keepdim)
+    y = _reduce("reduce_logsumexp", x, dims, keepdim, x.buffer.dtype)
+    if node := _record(LogSumExp, x, dims, keepdim, y):
+        node.save_for_backward(x, y)
+    return y
 
 
 def _refuse_empty(x: Tensor, dims: tuple[int, ...], op: str) -> None:
@@ -191,7 +197,10 @@ def _extreme(x: Tensor, dim: Any, keepdim: bool, op: str, kernel: str) -> Tensor
     x = x.to(int64) if x.dtype is dtypes.bool else x
     dims = many_dims(dim, x.ndim, op)
     _refuse_empty(x, dims, op)
-    return _finish(Max.apply(x, dims, kernel), x, dims, keepdim)
+    y = _reduce(kernel, x, dims, keepdim, x.buffer.dtype)
+    if node := _record(Max, x, dims, keepdim, y):
+        node.save_for_backward(x, y)
+    return y
 
 
 def amax(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -209,8 +218,7 @@ def _arg(x: Tensor, dim: int | None, keepdim: bool, op: str) -> Tensor:
     x = x.to(int64) if x.dtype is dtypes.bool else x
     dims = many_dims(None if dim is None else one_dim(dim, x.ndim, op), x.ndim, op)
     _refuse_empty(x, dims, op)
-    y = _reduce(op, x.detach(), dims, int64)
-    return _finish(y, x, dims, keepdim)
+    return _reduce(op, x, dims, keepdim, int64.code)
 
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

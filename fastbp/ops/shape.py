@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastbp.dtypes import DType, as_dtype
-from fastbp.function import Function
-from fastbp.ops.common import as_tensor_operand, backend_of, like, many_dims, new, one_dim, shape_from
+from fastbp.function import Function, record
+from fastbp.ops.common import (
+    as_tensor_operand,
+    backend_of,
+    like,
+    many_dims,
+    new,
+    one_dim,
+    one_shape,
+    shape_from,
+    sum_to,
+)
 from fastbp.tensor import Tensor, contiguous
 
 __all__ = [
@@ -30,64 +40,26 @@ __all__ = [
 
 
 class Reshape(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        ctx.shape = x.shape
-        return Tensor(contiguous(x).reshape(shape))
+    """The same elements in another shape."""
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        return dy.reshape(ctx.shape), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return reshape(dy, ctx.input_shape(0))
 
 
 class Permute(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        ctx.dims = dims
-        shape, strides = x.buffer.shape, x.buffer.strides
-        return Tensor(x.buffer.view([shape[d] for d in dims], [strides[d] for d in dims]))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        inverse = sorted(range(len(ctx.dims)), key=ctx.dims.__getitem__)
-        return permute(dy, inverse), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return _permuted(dy, sorted(range(len(ctx.dims)), key=ctx.dims.__getitem__))
 
 
 class Expand(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        ctx.shape = x.shape
-        lead = len(shape) - x.ndim
-        strides = [0] * lead + [0 if n == 1 else s for n, s in zip(x.buffer.shape, x.buffer.strides)]
-        return Tensor(x.buffer.view(shape, strides))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        lead = dy.ndim - len(ctx.shape)
-        dims = [*range(lead), *(lead + d for d, n in enumerate(ctx.shape) if n == 1 and dy.shape[lead + d] != 1)]
-        return (dy.sum(dims) if dims else dy).reshape(ctx.shape), None
-
-
-class Restride(Function):
-    """A view with dimensions of length 1 added or removed."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
-        ctx.shape = x.shape
-        return Tensor(x.buffer.view(shape, strides))
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None, None]:
-        return dy.reshape(ctx.shape), None, None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return sum_to(dy, ctx.input_shape(0))
 
 
 class Clone(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = like(x)
-        backend_of(x).copy(x.buffer, y.buffer)
-        return y
-
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         return dy
@@ -95,54 +67,49 @@ class Clone(Function):
 
 class Cast(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dtype: DType) -> Tensor:
-        ctx.dtype = x.dtype
-        y = new(x.shape, dtype)
-        backend_of(x).cast(contiguous(x), y.buffer)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, None]:
-        return dy.to(ctx.dtype), None
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return _cast(dy, ctx.dtype)
 
 
 class Concatenate(Function):
     @staticmethod
-    def forward(ctx: Any, dim: int, *xs: Tensor) -> Tensor:
-        ctx.dim = dim
-        ctx.lengths = [x.shape[dim] for x in xs]
-        shape = list(xs[0].shape)
-        shape[dim] = sum(ctx.lengths)
-        y = new(tuple(shape), xs[0].dtype)
-        backend_of(xs[0]).concatenate([contiguous(x) for x in xs], dim, y.buffer)
-        return y
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-        return None, *split(dy, ctx.lengths, ctx.dim)
+        return split(dy, ctx.lengths, ctx.dim)
 
 
-def _completed(x: Tensor, shape: tuple[int, ...], op: str) -> tuple[int, ...]:
-    """The shape with a size of −1 found from the others; ValueError when x's elements do not fit."""
-    found = shape
-    if shape.count(-1) == 1:
-        known = -math.prod(shape)
-        found = tuple([x.numel() // known if n == -1 else n for n in shape]) if known else shape
-    if min(found, default=0) < 0 or math.prod(found) != x.numel():
-        raise ValueError(f"[{op}] expected a shape for {x.numel()} elements, got {shape}")
-    return found
+def _shaped(x: Tensor, buffer: Any) -> Tensor:
+    """x's elements in the shape of a buffer that has the same ones in the same order."""
+    y = Tensor(buffer)
+    record(Reshape, (x,), y)
+    return y
+
+
+def _permuted(x: Tensor, dims: Sequence[int]) -> Tensor:
+    shape, strides = x.buffer.shape, x.buffer.strides
+    y = Tensor(x.buffer.view([shape[d] for d in dims], [strides[d] for d in dims]))
+    if node := record(Permute, (x,), y):
+        node.dims = dims
+    return y
+
+
+def _cast(x: Tensor, dtype: DType) -> Tensor:
+    y = new(x.shape, dtype)
+    backend_of(x).cast(contiguous(x), y.buffer)
+    if node := record(Cast, (x,), y):
+        node.dtype = x.dtype
+    return y
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order in another shape; one size may be −1. A view where x is contiguous."""
-    return Reshape.apply(x, _completed(x, shape_from("reshape", shape), "reshape"))
+    return _shaped(x, contiguous(x).reshape(one_shape(shape)))
 
 
 def view(x: Tensor, *shape: Any) -> Tensor:
     """As reshape, never copying. ValueError for a tensor that is not contiguous."""
     if not x.buffer.contiguous:
         raise ValueError("[view] expected a contiguous tensor; use reshape, which copies")
-    return Reshape.apply(x, _completed(x, shape_from("view", shape), "view"))
+    return _shaped(x, contiguous(x).reshape(one_shape(shape)))
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -158,7 +125,7 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
     order = tuple(one_dim(d, x.ndim, "permute") for d in shape_from("permute", dims))
     if sorted(order) != list(range(x.ndim)):
         raise ValueError(f"[permute] expected each of {x.ndim} dimensions once, got {dims}")
-    return Permute.apply(x, order)
+    return _permuted(x, order)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -167,38 +134,28 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     if dims:
         a, b = one_dim(dim0, x.ndim, "transpose"), one_dim(dim1, x.ndim, "transpose")
         dims[a], dims[b] = dims[b], dims[a]
-    return Permute.apply(x, tuple(dims))
+    return _permuted(x, dims)
 
 
 def t(x: Tensor) -> Tensor:
     """The transpose of a matrix; a view. ValueError for more than two dimensions."""
     if x.ndim > 2:
         raise ValueError(f"[t] expected at most two dimensions, got shape {x.shape}")
-    return Permute.apply(x, tuple(reversed(range(x.ndim))))
+    return _permuted(x, range(x.ndim - 1, -1, -1))
 
 
 def movedim(x: Tensor, source: int, destination: int) -> Tensor:
     """One dimension moved to another place; a view."""
     dims = list(range(x.ndim))
     dims.insert(one_dim(destination, x.ndim, "movedim"), dims.pop(one_dim(source, x.ndim, "movedim")))
-    return Permute.apply(x, tuple(dims))
+    return _permuted(x, dims)
 
 
 def expand(x: Tensor, *shape: Any) -> Tensor:
     """Dimensions of length 1 repeated, and leading ones added, without copying; −1 keeps a length."""
-    sizes = shape_from("expand", shape)
-    lead = len(sizes) - x.ndim
-    if lead < 0:
-        raise ValueError(f"[expand] expected at least {x.ndim} sizes, got {sizes}")
-    result = list(sizes)
-    for d, n in enumerate(x.shape):
-        if result[lead + d] == -1:
-            result[lead + d] = n
-        elif n not in (1, result[lead + d]):
-            raise ValueError(f"[expand] expected sizes that {x.shape} expands to, got {sizes}")
-    if min(result, default=0) < 0:
-        raise ValueError(f"[expand] expected sizes ≥ 0, got {sizes}")
-    return Expand.apply(x, tuple(result))
+    y = Tensor(x.buffer.expand(one_shape(shape)))
+    record(Expand, (x,), y)
+    return y
 
 
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
@@ -211,24 +168,27 @@ def squeeze(x: Tensor, dim: Any = None) -> Tensor:
     dims = many_dims(dim, x.ndim, "squeeze")
     kept = [d for d, n in enumerate(x.shape) if n != 1 or d not in dims]
     shape, strides = x.shape, x.stride()
-    return Restride.apply(x, tuple([shape[d] for d in kept]), tuple([strides[d] for d in kept]))
+    return _shaped(x, x.buffer.view([shape[d] for d in kept], [strides[d] for d in kept]))
 
 
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """A dimension of length 1 inserted before `dim`."""
     at = one_dim(dim, x.ndim + 1, "unsqueeze")
     shape, strides = x.shape, x.stride()
-    return Restride.apply(x, (*shape[:at], 1, *shape[at:]), (*strides[:at], 1, *strides[at:]))
+    return _shaped(x, x.buffer.view((*shape[:at], 1, *shape[at:]), (*strides[:at], 1, *strides[at:])))
 
 
 def clone(x: Tensor) -> Tensor:
     """A copy, through which gradients pass."""
-    return Clone.apply(x)
+    y = like(x)
+    backend_of(x).copy(x.buffer, y.buffer)
+    record(Clone, (x,), y)
+    return y
 
 
 def make_contiguous(x: Tensor) -> Tensor:
     """x itself when its elements lie in row-major order, else a copy."""
-    return x if x.buffer.contiguous else Clone.apply(x)
+    return x if x.buffer.contiguous else clone(x)
 
 
 def to(x: Tensor, *targets: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
@@ -248,8 +208,8 @@ def to(x: Tensor, *targets: Any, dtype: Any = None, device: Any = None, copy: bo
     if device is not None and str(device) != "cpu":
         raise ValueError(f'[to] expected device "cpu", got {device!r}')
     if dtype is not None and (wanted := as_dtype(dtype)) is not x.dtype:
-        return Cast.apply(x, wanted)
-    return Clone.apply(x) if copy else x
+        return _cast(x, wanted)
+    return clone(x) if copy else x
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -264,7 +224,12 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise TypeError(f"[cat] expected tensors of one dtype, got {first.dtype} and {x.dtype}")
         if x.ndim == 0 or x.shape[:at] + x.shape[at + 1 :] != first.shape[:at] + first.shape[at + 1 :]:
             raise ValueError(f"[cat] expected shapes equal outside of dim {dim}, got {first.shape} and {x.shape}")
-    return Concatenate.apply(at, *xs)
+    lengths = [x.shape[at] for x in xs]
+    y = new((*first.shape[:at], sum(lengths), *first.shape[at + 1 :]), first.dtype)
+    backend_of(first).concatenate([contiguous(x) for x in xs], at, y.buffer)
+    if node := record(Concatenate, tuple(xs), y):
+        node.dim, node.lengths = at, lengths
+    return y
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from fastbp.autograd import mode
-from fastbp.function import Function
+from fastbp.function import Function, record
 from fastbp.ops.common import backend_of, floating, like, one_dim
-from fastbp.ops.shape import movedim
+from fastbp.ops.shape import movedim, reshape
 from fastbp.ops.unary import exp
 from fastbp.tensor import Tensor, contiguous
 
@@ -29,13 +29,6 @@ class Softmax(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = like(x)
-        backend_of(x).softmax_forward(_rows(x), _rows(y))
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         if mode.enabled:
@@ -51,13 +44,6 @@ class LogSoftmax(Function):
     fresh = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = like(x)
-        backend_of(x).log_softmax_forward(_rows(x), _rows(y))
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         if mode.enabled:
@@ -71,10 +57,14 @@ def _along(function: Any, x: Tensor, dim: int, op: str) -> Tensor:
     x = floating(x, op)
     at = one_dim(dim, x.ndim, op)
     if x.ndim == 0:
-        return function.apply(x.reshape(1)).reshape(())
-    if at == x.ndim - 1:
-        return function.apply(x)
-    return movedim(function.apply(movedim(x, at, -1)), -1, at)
+        return _along(function, reshape(x, 1), 0, op).reshape(())
+    if at != x.ndim - 1:
+        return movedim(_along(function, movedim(x, at, -1), -1, op), -1, at)
+    y = like(x)
+    getattr(backend_of(x), op + "_forward")(_rows(x), _rows(y))
+    if node := record(function, (x,), y):
+        node.save_for_backward(y)
+    return y
 
 
 def softmax(x: Tensor, dim: int = -1) -> Tensor:

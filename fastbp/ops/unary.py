@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastbp.autograd import mode
-from fastbp.function import Function
+from fastbp.function import Function, record
 from fastbp.ops.common import backend_of, floating, like
 from fastbp.tensor import Tensor, contiguous
 
@@ -34,32 +34,25 @@ def unary(name: str, equation: str, derivative: Callable[..., Any]) -> Callable[
 
         return getattr(reference, forward_name).facts.saved == "x"
 
-    def forward(ctx: Any, x: Tensor, *constants: float) -> Tensor:
-        y = like(x)
-        getattr(backend_of(x), forward_name)(contiguous(x), *constants, y.buffer)
-        if ctx.recording:
-            ctx.save_for_backward(x if saves_input() else y)
-            ctx.constants = constants
-        return y
-
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
         (s,) = ctx.saved_tensors
         if mode.enabled:
-            dx = dy * derivative(s, *ctx.constants)
-        else:
-            dx = like(dy)
-            getattr(backend_of(dy), backward_name)(contiguous(dy), contiguous(s), *ctx.constants, dx.buffer)
-        return dx, *[None for _ in ctx.constants]
+            return dy * derivative(s, *ctx.constants)
+        dx = like(dy)
+        getattr(backend_of(dy), backward_name)(contiguous(dy), contiguous(s), *ctx.constants, dx.buffer)
+        return dx
 
-    cls: Any = type(
-        "".join(word.capitalize() for word in name.split("_")),
-        (Function,),
-        {"fresh": True, "forward": staticmethod(forward), "backward": staticmethod(backward), "__module__": __name__},
-    )
-    apply = cls.apply
+    members = {"fresh": True, "backward": staticmethod(backward), "__module__": __name__}
+    function: Any = type("".join(word.capitalize() for word in name.split("_")), (Function,), members)
 
     def op(x: Tensor, *constants: float) -> Tensor:
-        return apply(floating(x, name), *constants)
+        x = floating(x, name)
+        y = like(x)
+        getattr(backend_of(x), forward_name)(contiguous(x), *constants, y.buffer)
+        if node := record(function, (x,), y):
+            node.save_for_backward(x if saves_input() else y)
+            node.constants = constants
+        return y
 
     op.__name__ = op.__qualname__ = name
     op.__doc__ = f"{equation}, element by element; integers are taken as float32."
