@@ -53,9 +53,9 @@ def checking() -> bool:
 
 def _backend(name: str, check: bool) -> Any:
     # The reference is imported when it is first needed: NumPy code for every kernel takes longer to load than the rest.
-    if check and name == "native":
-        return importlib.import_module("fastbp.kernels.checker").checked_native
-    return importlib.import_module(f"fastbp.kernels.{name}")
+    if name == "reference":
+        return importlib.import_module("fastbp.kernels.reference")
+    return importlib.import_module("fastbp.kernels.checker").checked_native if check else native
 
 
 @contextmanager
