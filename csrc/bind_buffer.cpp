@@ -304,7 +304,7 @@ int get_buffer(PyObject* self, Py_buffer* out, int flags) {
 
 void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
 
-// What every operation reads, as plain descriptors: a bound property takes twice as long.
+// What every operation reads, as plain descriptors: a bound property takes twice the instructions.
 template <auto Get> PyObject* fact(PyObject* self, void*) {
   return made(self) ? Get(*nb::inst_ptr<Buffer>(self)) : nullptr;
 }
