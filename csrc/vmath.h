@@ -138,7 +138,7 @@ FASTBP_INLINE SigmoidTail<V> sigmoid_tail(V t, V low) {
 }
 template <class V>
 FASTBP_INLINE SigmoidTail<V> sigmoid_tail(V t) {
-  return sigmoid_tail(t, V(-zero<element<V>>()));
+  return sigmoid_tail(t, -zero<element<V>>());
 }
 
 template <class V>
@@ -166,26 +166,23 @@ FASTBP_INLINE V vsoftplus(V x) {
 // ---- the normal distribution, erf, gelu ----
 
 // e^(t²/2)·Φ(−t) for 0 ≤ t ≤ kTailEnd.
-template <class V>
-FASTBP_INLINE Pair<V> scaled_tail(V t) {
-  using T = element<V>;
-  using C = ActivationConstants<T>;
-  const V one = set1<T>(1);
-  if constexpr (kOnPairs<V>) {
-    const V minus8 = set1<T>(-8), c0 = set1<T>(C::kTailFirst[0]);
-    const auto d = two_sum(t, V(set1<T>(4)));
-    const V v = one / d.hi, v_low = v * fma(-v, d.lo, fma(-v, d.hi, one));
-    auto u = fast_two_sum(one, minus8 * v);
-    u.lo = fma(minus8, v_low, u.lo);
-    const V p2 = polynomial<1>(u.hi, C::kTail), p = fma(u.hi, p2, set1<T>(C::kTail[0]));
-    const V g = fma(u.hi, p, c0), slope = fma(u.hi, p2, p);  // slope: the derivative for u.lo, nearly
-    const V g_low = fma(u.hi, p, c0 - g) + fma(u.lo, slope, set1<T>(C::kTailFirst[1]));
-    return product(Pair<V>{g, g_low}, Pair<V>{v, v_low});
-  } else {
-    const V d = polynomial(t, C::kTailD);
-    const V slope = fma(set1<T>(C::kTailSlope), d, polynomial(t, C::kTailN));
-    return {d / fma(t, slope, one), zero<T>()};
-  }
+FASTBP_INLINE Pair<vecf> scaled_tail(vecf t) {
+  using C = ActivationConstants<float>;
+  const vecf d = polynomial(t, C::kTailD);
+  const vecf slope = fma(set1<float>(C::kTailSlope), d, polynomial(t, C::kTailN));
+  return {d / fma(t, slope, set1<float>(1)), zero<float>()};
+}
+FASTBP_INLINE Pair<vecd> scaled_tail(vecd t) {
+  using C = ActivationConstants<double>;
+  const vecd one = set1<double>(1), minus8 = set1<double>(-8), c0 = set1<double>(C::kTailFirst[0]);
+  const auto d = two_sum(t, set1<double>(4));
+  const vecd v = one / d.hi, v_low = v * fma(-v, d.lo, fma(-v, d.hi, one));
+  auto u = fast_two_sum(one, minus8 * v);
+  u.lo = fma(minus8, v_low, u.lo);
+  const vecd p2 = polynomial<1>(u.hi, C::kTail), p = fma(u.hi, p2, set1<double>(C::kTail[0]));
+  const vecd g = fma(u.hi, p, c0), slope = fma(u.hi, p2, p);  // slope: the derivative for u.lo, nearly
+  const vecd g_low = fma(u.hi, p, c0 - g) + fma(u.lo, slope, set1<double>(C::kTailFirst[1]));
+  return product(Pair<vecd>{g, g_low}, Pair<vecd>{v, v_low});
 }
 
 // Φ(−t) and e^(−t²/2) for 0 ≤ t ≤ kTailEnd. Rounding t² would cost t²/4 ULP: `low` takes it back.

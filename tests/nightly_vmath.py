@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -20,27 +20,9 @@ import numpy as np
 import ulp
 
 from fastbp import _native
-from fastbp.kernels import native
 
 BLOCK = 1 << 16
 TASK = 1 << 26
-
-
-def evaluate(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    kernel = getattr(native, f"{name}_forward")
-
-    def run(x: np.ndarray) -> np.ndarray:
-        y = np.empty_like(x)
-        kernel(native.from_array(x), native.from_array(y))
-        return y
-
-    return run
-
-
-def run_pow(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    y = np.empty_like(base)
-    native.pow(native.from_array(base), native.from_array(exponent), native.from_array(y))
-    return y
 
 
 def measure(task: tuple[str, str, int, int, int]) -> tuple[str, str, ulp.Worst]:
@@ -51,11 +33,11 @@ def measure(task: tuple[str, str, int, int, int]) -> tuple[str, str, ulp.Worst]:
         end = min(begin + BLOCK * step, stop)
         if name == "pow":
             base, exponent = ulp.pow_samples(dtype, BLOCK, seed=begin)
-            errors = ulp.pow_errors(run_pow(base, exponent), base, exponent)
+            errors = ulp.pow_errors(ulp.native_pow(base, exponent), base, exponent)
             block = ulp.Worst(float(errors.max()), float(base[errors.argmax()]))
         else:
             x = ulp.samples(dtype, BLOCK, seed=begin) if dtype == "float64" else ulp.all_float32(begin, end)[::step]
-            block = ulp.max_ulp(name, evaluate(name), np.ascontiguousarray(x))
+            block = ulp.max_ulp(name, ulp.native_unary(name), np.ascontiguousarray(x))
         worst = max(worst, block)
     return name, dtype, worst
 
@@ -72,7 +54,7 @@ def tasks(names: list[str], step: int) -> Iterator[tuple[str, str, int, int, int
 
 def odd_functions_keep_the_sign_of_zero() -> bool:
     zeros = np.array([-0.0])
-    return all(np.signbit(evaluate(name)(zeros))[0] for name in ("expm1", "log1p", "sin", "tanh", "erf"))
+    return all(np.signbit(ulp.native_unary(name)(zeros))[0] for name in ("expm1", "log1p", "sin", "tanh", "erf"))
 
 
 def main() -> int:

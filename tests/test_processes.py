@@ -56,7 +56,6 @@ def test_workers_of_a_pool_train_after_their_parent_has() -> None:
 
 
 def test_joblib_workers_train() -> None:
-    pytest.importorskip("joblib")
     run("joblib_workers")
 
 

@@ -13,6 +13,8 @@ import mpmath
 import numpy as np
 from scipy import special
 
+from fastbp.kernels import native
+
 HAS_WIDE = np.finfo(np.longdouble).nmant >= 63
 
 
@@ -269,3 +271,21 @@ def against_mpmath(function_name: str, inputs: np.ndarray) -> Worst:
             error = float(abs(to_mpmath(reference) - truth) / mpmath.ldexp(1, exponent - info.nmant))
             worst = max(worst, Worst(error, float(x)))
     return worst
+
+
+def native_unary(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """An element-wise kernel as a function of arrays."""
+    kernel = getattr(native, f"{name}_forward")
+
+    def run(x: np.ndarray) -> np.ndarray:
+        y = np.empty_like(x)
+        kernel(native.from_array(x), native.from_array(y))
+        return y
+
+    return run
+
+
+def native_pow(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    y = np.empty_like(base)
+    native.pow(native.from_array(base), native.from_array(exponent), native.from_array(y))
+    return y

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastbp import _native
-from fastbp.dtypes import BY_CODE, as_dtype
-from fastbp.kernels import reference, tolerance
+from fastbp.dtypes import as_dtype
+from fastbp.kernels import checker, reference
+from fastbp.kernels.calls import window
 
 
 class Out(NamedTuple):
@@ -44,39 +45,17 @@ class KernelCall:
         return self.facts.bytes(**self.named)
 
     def verify(self) -> KernelCall:
-        """Check one call against the reference, from poisoned outputs; ArithmeticError if it is out of tolerance."""
-        for name, value, buffer in self._written():
-            if name in self.facts.outputs:
-                _native.fill(np.nan if value.dtype.kind == "f" else 77, buffer)
-        self.run()
-        expected = [[v.copy() for v in x] if isinstance(x, list) else _copied(x) for x in self.values]
-        getattr(reference, self.facts.name)(*expected)
-        by_name = dict(self._arrays(expected))
-        for name, value, buffer in self._written():
-            wrong = tolerance.difference(self.facts.name, name, self.named, by_name[name], _read(buffer))
-            if wrong:
-                raise ArithmeticError(wrong)
-            if name not in self.facts.outputs:
-                _native.copy(_native.from_array(value), buffer)
+        """Check one call against the reference, from poisoned outputs; CheckError if it is out of tolerance."""
+        getattr(checker.checked_native, self.facts.name)(*self.operands)
+        for name, value, operand in zip(self.facts.parameters, self.values, self.operands):
+            if name in self.facts.inplace:  # starts again from its values
+                _fill(operand, value)
         return self
 
     def outputs(self) -> list[np.ndarray]:
         """What the last call left in the operands that the kernel overwrites."""
-        return [_read(buffer) for name, _, buffer in self._written() if name in self.facts.outputs]
-
-    def _written(self) -> Iterator[tuple[str, np.ndarray, Any]]:
-        """Label, first value and buffer of every operand that is written."""
-        buffers = dict(self._arrays(self.operands))
-        for label, value in self._arrays(self.values):
-            if label.partition("[")[0] not in self.facts.inputs:
-                yield label, value, buffers[label]
-
-    def _arrays(self, values: list[Any]) -> Iterator[tuple[str, Any]]:
-        for name, value in zip(self.facts.parameters, values):
-            if isinstance(value, list):
-                yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
-            elif name in self.facts.operands and value is not None:
-                yield name, value
+        operands = zip(self.facts.parameters, self.operands)
+        return [window(x).copy() for name, x in operands if name in self.facts.outputs and x is not None]
 
 
 def _array(value: Any, dtype: str) -> Any:
@@ -91,16 +70,13 @@ def _buffer(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     buffer = _native.empty(value.shape, as_dtype(value.dtype).code)
-    _native.copy(_native.from_array(value), buffer)
+    _fill(buffer, value)
     return buffer
 
 
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _read(buffer: Any) -> np.ndarray:
-    """The values of a buffer, whose memory itself is not handed out."""
-    array = np.empty(buffer.shape, BY_CODE[buffer.dtype])
-    _native.copy(buffer, _native.from_array(array))
-    return array
+def _fill(operand: Any, value: Any) -> None:
+    if isinstance(value, list):
+        for x, v in zip(operand, value):
+            _fill(x, v)
+    elif value is not None:
+        _native.copy(_native.from_array(value), operand)

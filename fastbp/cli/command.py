@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         named = error.filename is not None and error.strerror
         return _fail(f"{error.filename}: {error.strerror}" if named else str(error))
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, fastbp.CheckError) as error:
         return _fail(str(error))
     except MemoryError:
         return _fail("not enough memory for this network and batch size")
