@@ -30,6 +30,7 @@ struct Neg : Cheap {
 struct Exp : Costly {
   static constexpr const char* name = "exp";
   template <class T> static FASTBP_INLINE vec<T> forward(vec<T> x, const double*) { return vexp(x); }
+  template <class T, int N> static FASTBP_INLINE void forward_all(vec<T> (&x)[N], const double*) { vexp(x); }
   template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> y, const double*) { return dy * y; }
 };
 
@@ -216,11 +217,20 @@ template <class T> using UnaryBackwardLoop = void (*)(const T* dy, const T* s, T
 // In double an expensive function is long enough to fill the loop alone.
 template <class Op, class T> constexpr int kAtOnce = sizeof(T) == 8 && Op::cost > Cheap::cost ? 1 : 4;
 
+// Past the caches, what takes long to compute asks for its input a good while ahead: the processor looks ahead by a
+// number of instructions, not of bytes.
+constexpr int64_t kAheadBytes = 1024;
+
 template <class Op, class T>
 FASTBP_MIXED void unary_values(const T* x, T* y, int64_t n, const double* c, bool streamed) {
-  map_values<T, kAtOnce<Op, T>>(y, n, streamed, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    return Op::template forward<T>(load_some(x + i, k), c);
-  });
+  const auto values = [=]<int N>(vec<T>(&v)[N], int64_t i, int64_t k) __attribute__((always_inline)) {
+    if (Op::cost > Cheap::cost && streamed) prefetch(x + i + kAheadBytes / sizeof(T), N * lanes<T>);
+    for (int j = 0; j < N; ++j) v[j] = load_some(x + i + j * lanes<T>, k);
+    if constexpr (requires { Op::template forward_all<T>(v, c); }) Op::template forward_all<T>(v, c);
+    else
+      for (vec<T>& each : v) each = Op::template forward<T>(each, c);
+  };
+  map_groups<T, kAtOnce<Op, T>>(y, n, streamed, values);
 }
 
 template <class Op, class T>

@@ -51,23 +51,41 @@ FASTBP_INLINE void prefetch(const T* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(x + i);
 }
 
-// y[i] = f(i, k) for i < n: f gives a vector of which the first k lanes are meant, k at most lanes<T>. `kAtOnce`
-// vectors in one step of the loop keep the units busy while each one waits for its own results.
+// Writes n values from y on, `kAtOnce` vectors in one step of the loop, which keeps the units busy while each one waits
+// for its own results: f(v, i, k) fills the array v for y + i, all of it, but at the very end its first k lanes.
 template <class T, int kAtOnce = 4, class F>
-FASTBP_INLINE void map_values(T* y, int64_t n, bool streamed, F f) {
+FASTBP_INLINE void map_groups(T* y, int64_t n, bool streamed, F f) {
   constexpr int64_t step = kAtOnce * lanes<T>;
+  const auto put = [=](T* to, vec<T> v) __attribute__((always_inline)) {
+    if (streamed) stream(to, v);
+    else store(to, v);
+  };
   int64_t i = 0;
   for (; i + step <= n; i += step) {
     vec<T> v[kAtOnce];
-    for (int j = 0; j < kAtOnce; ++j) v[j] = f(i + j * lanes<T>, static_cast<int64_t>(lanes<T>));
-    if (streamed)
-      for (int j = 0; j < kAtOnce; ++j) stream(y + i + j * lanes<T>, v[j]);
-    else
-      for (int j = 0; j < kAtOnce; ++j) store(y + i + j * lanes<T>, v[j]);
+    f(v, i, static_cast<int64_t>(lanes<T>));
+    for (int j = 0; j < kAtOnce; ++j) put(y + i + j * lanes<T>, v[j]);
   }
-  if constexpr (kAtOnce > 1)
-    for (; i + lanes<T> <= n; i += lanes<T>) store(y + i, f(i, static_cast<int64_t>(lanes<T>)));
-  if (i < n) store_n(y + i, f(i, n - i), n - i);
+  vec<T> v[1];
+  if constexpr (kAtOnce > 1) {
+    for (; i + lanes<T> <= n; i += lanes<T>) {
+      f(v, i, static_cast<int64_t>(lanes<T>));
+      put(y + i, v[0]);
+    }
+  }
+  if (i < n) {
+    f(v, i, n - i);
+    store_n(y + i, v[0], n - i);
+  }
+}
+
+// The same of one vector at a time: y[i] = f(i, k).
+template <class T, int kAtOnce = 4, class F>
+FASTBP_INLINE void map_values(T* y, int64_t n, bool streamed, F f) {
+  const auto each = [=]<int N>(vec<T>(&v)[N], int64_t i, int64_t k) __attribute__((always_inline)) {
+    for (int j = 0; j < N; ++j) v[j] = f(i + j * lanes<T>, k);
+  };
+  map_groups<T, kAtOnce>(y, n, streamed, each);
 }
 
 }  // namespace

@@ -180,14 +180,30 @@ FASTBP_INLINE V vexp(V x) {
   return scale_twice(exp_reduced(a.r), a.shifted);
 }
 
-// e^x for arguments known to be in [−kExpBound, kExpBound], 0.89·bias·ln 2: no clamp, one factor. The bits are those of
-// vexp: all factors are exact, and no multiple of log2(e) in this range lies half way between integers.
+// e^x for arguments known to be in [−kExpBound, kExpBound], 0.89·bias·ln 2: no clamp, and n goes into the exponent.
+// The bits are those of vexp: its factors are exact, and no multiple of log2(e) in this range lies half way between
+// integers.
 template <class T>
 constexpr T kExpBound = static_cast<T>(0.62 * Format<T>::kBias);
 template <class V>
 FASTBP_INLINE V exp_bounded(V x) {
-  const auto a = reduce_exp(x, kOnce<element<V>>);
-  return exp_reduced(a.r) * power_of_two(a.shifted);
+  const auto a = reduce_exp(x, 0);
+  return as_float(as_unsigned(exp_reduced(a.r)) + (as_unsigned(a.shifted) << Format<element<V>>::kDigits));
+}
+
+// e^x of several vectors at once, by exp_bounded where all allow it. Compared as integers, as the units for floats are
+// what limits exp; a NaN counts as large.
+template <class V, int N>
+FASTBP_INLINE void vexp(V (&x)[N]) {
+  using T = element<V>;
+  const auto bound = as_int(set1<T>(kExpBound<T>));
+  auto far = ilt<T>(bound, as_int(abs(x[0])));
+  for (int j = 1; j < N; ++j) far = m_or(far, ilt<T>(bound, as_int(abs(x[j]))));
+  if (any<T>(far)) {
+    for (V& v : x) v = vexp(v);
+  } else {
+    for (V& v : x) v = exp_bounded(v);
+  }
 }
 
 // 2·(2^(n−1)·(e^r − 1) + 2^(n−1) − ½), the large parts added first.
