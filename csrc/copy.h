@@ -38,6 +38,21 @@ template <class B> FASTBP_INLINE void copy_values(const B* x, B* y, int64_t n) {
   __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(B));
 }
 
+// The same past the caches (map.h), for a copy that they could not hold.
+template <class B> void copy_streamed(const B* x, B* y, int64_t n) {
+  const char* from = reinterpret_cast<const char*>(x);
+  char* to = reinterpret_cast<char*>(y);
+  constexpr int64_t line = 64;
+  const int64_t bytes = n * static_cast<int64_t>(sizeof(B)), head = -reinterpret_cast<uintptr_t>(y) % line;
+  const int64_t middle = (bytes - head) / line * line, tail = head + middle;
+  __builtin_memcpy(to, from, head);
+  const float* source = reinterpret_cast<const float*>(from + head);
+  map_values(reinterpret_cast<float*>(to + head), middle / 4, true,
+             [=](int64_t i, int64_t) __attribute__((always_inline)) { return load(source + i); });
+  __builtin_memcpy(to + tail, from + tail, bytes - tail);
+  stream_fence();
+}
+
 // For some dozens of values: the call of memcpy would cost more than the copy.
 template <class B> FASTBP_INLINE void copy_short(const B* x, B* y, int64_t n) {
   constexpr int64_t step = 32 / sizeof(B);
@@ -106,10 +121,13 @@ template <class B> void transpose(const B* x, int64_t ldx, B* y, int64_t ldy, in
 template <class B> void copy_runs(const Args& a, const B* x, B* y, int64_t begin, int64_t end) {
   const int last = static_cast<int>(a.n[0]) - 1;
   const int64_t sx = a.n[kStridesAt + last], sy = a.n[kStridesAt + kMaxDims + last];
+  constexpr int64_t kLongRun = 4096;  // bytes; shorter ones would wait for the memory too often
+  const bool large = 2 * a.n[1] * static_cast<int64_t>(sizeof(B)) >= stream_gate;
   for_each_row<2>(a, begin, end, [&](const int64_t* offset, int64_t, int64_t n) {
     const B* from = x + offset[0];
     B* to = y + offset[1];
-    if (sy == 1 && sx == 1) copy_values(from, to, n);
+    if (sy == 1 && sx == 1 && large && n * int64_t(sizeof(B)) >= kLongRun) copy_streamed(from, to, n);
+    else if (sy == 1 && sx == 1) copy_values(from, to, n);
     else if (sy == 1 && sx == 0) fill_values(*from, to, n);
     else
       for (int64_t i = 0; i < n; ++i) to[i * sy] = from[i * sx];

@@ -38,7 +38,12 @@ Features cpu_features() {
   const bool avx512 = (b & wide) == wide && (xcr0 & 0xE6) == 0xE6;
   const bool lzcnt = __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_ABM);
   found.v3 = avx2 && bmi && fma && movbe && f16c && lzcnt;
-  found.v4 = found.v3 && avx512;
+#ifdef FASTBP_EMULATE_AVX512
+  constexpr bool emulated = true;
+#else
+  constexpr bool emulated = false;
+#endif
+  found.v4 = found.v3 && (avx512 || emulated);
   return found;
 }
 #endif

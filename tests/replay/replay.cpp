@@ -196,7 +196,7 @@ void run_by_team(const Kernel& kernel, const Args& args, int threads) {
 
 // Each share of a phase on a thread of its own: the team may leave several to one thread, where ThreadSanitizer can see
 // no race.
-void run_apart(const Kernel& kernel, const Args& args, int threads) {
+[[maybe_unused]] void run_apart(const Kernel& kernel, const Args& args, int threads) {
   const auto scratch = [&](SizeFn bytes) { return allocate(bytes ? bytes(args) : 0); };
   const Memory shared = scratch(kernel.shared_bytes);
   for (const Phase& phase : kernel.phases) {
@@ -310,13 +310,15 @@ int replay(int count, char** arguments) {
   for (; !file.at_end(); ++calls) {
     Call call(file);
     bool good = true;
-    for (const int n : threads)
+    for (const int n : threads) {
+      set_stream_gate(n == threads.front() ? INT64_MAX : 0);
       for (const std::string& isa : isas)
         for (const Runner runner : kRunners) {
           if (!good) break;  // the first difference says enough
           set_active_table(isa);
           good = call.run(n, runner);
         }
+    }
     failed += !good;
   }
   if (!calls) throw std::runtime_error("the file has no calls");
