@@ -31,8 +31,8 @@ def pytest_report_header() -> list[str]:
     return [f"{name}: {value}" for name, value in machine.items()]
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    machine_info["fastbp"] = machine
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    machine_info["fastbp"] = {**machine, "quick": config.getoption("--quick")}
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -26,36 +26,43 @@ def main() -> None:
     parser.add_argument("--plots", type=Path, default=ROOT / "benchmarks" / "plots", help="folder for the plots")
     arguments = parser.parse_args()
     try:
+        before, after = around_markers(arguments.readme)
         machine, entries = read(arguments.results)
-        replace_between_markers(arguments.readme, report(machine, entries, arguments.plots, arguments.readme.parent))
+        text = report(machine, entries, arguments.plots, arguments.readme.parent)
+        arguments.readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
 
-def read(paths: Sequence[str]) -> tuple[dict[str, str], list[Entry]]:
+def read(paths: Sequence[str]) -> tuple[dict[str, Any], list[Entry]]:
     """The machine and what the benchmarks recorded, those of the last file that has them."""
-    machine: dict[str, str] = {}
+    machine: dict[str, Any] = {}
     found: dict[str, Entry] = {}
     for path in paths:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        try:
-            machine = content["machine_info"]["fastbp"]
-            found |= {benchmark["fullname"]: benchmark["extra_info"] for benchmark in content["benchmarks"]}
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: expected the JSON of pytest benchmarks, it lacks {error}") from error
+        with open(path, "rb") as file:
+            try:
+                content = json.load(file)
+                machine = content["machine_info"]["fastbp"]
+                entries = {benchmark["fullname"]: benchmark["extra_info"] for benchmark in content["benchmarks"]}
+                heading(machine)
+            except (ValueError, KeyError, TypeError) as error:
+                kind = type(error).__name__
+                raise ValueError(f"{path}: expected the JSON of pytest benchmarks ({kind}: {error})") from error
+        if not entries:
+            raise ValueError(f"{path}: expected results, no benchmark ran")
+        found |= entries
     return machine, list(found.values())
 
 
-def replace_between_markers(readme: Path, text: str) -> None:
+def around_markers(readme: Path) -> tuple[str, str]:
+    """What stands in the README before and after the report."""
     old = readme.read_text(encoding="utf-8")
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise ValueError(f"{readme}: expected one line {BEGIN} and one line {END} after it")
-    before, rest = old.split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    return old.split(BEGIN)[0], old.split(END)[1]
 
 
-def report(machine: dict[str, str], entries: list[Entry], folder: Path, base: Path) -> str:
+def report(machine: dict[str, Any], entries: list[Entry], folder: Path, base: Path) -> str:
     """The text between the markers; draws the plots into the folder. Links are relative to `base`."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [heading(machine)]
@@ -81,14 +88,15 @@ def report(machine: dict[str, str], entries: list[Entry], folder: Path, base: Pa
     return "\n\n".join(parts)
 
 
-def heading(machine: dict[str, str]) -> str:
+def heading(machine: dict[str, Any]) -> str:
+    quick = "One call of everything, to see that it runs: the figures mean nothing. " if machine.get("quick") else ""
     versions = ", ".join(
         f"{label} {machine[key]}"
         for key, label in (("numpy", "NumPy"), ("torch", "PyTorch"), ("jax", "JAX"), ("optax", "optax"))
         if machine.get(key, "not installed") != "not installed"
     )
     return (
-        f"Measured on {machine['cpu']}, {machine['instruction set in use']}, threads {machine['threads']}; fastbp "
+        f"{quick}Measured on {machine['cpu']}, {machine['instruction set in use']}, threads {machine['threads']}; fastbp "
         f"{machine['fastbp']}, Python {machine['python']}, {versions}; {machine['date']}. Engines take turns in one "
         "process; ratios and fractions are medians over rounds, taken within a round, where the peak (fused "
         "multiply-adds on registers; copied bytes) is measured too. Every result is verified before it is timed."

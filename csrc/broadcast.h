@@ -197,6 +197,8 @@ template <class T> void where(const Args& args, int64_t begin, int64_t end, Scra
   });
 }
 
+constexpr int kByteCost = 2;  // of an element of one byte, where Cheap is that of four and more
+
 inline void logical_not(const Args& a, int64_t begin, int64_t end, Scratch) {
   const uint8_t* x = static_cast<const uint8_t*>(a.p[0]);
   uint8_t* y = static_cast<uint8_t*>(a.p[1]);
@@ -228,7 +230,7 @@ template <class F> constexpr Entry comparison_entry(const char* name) {
 }
 
 template <class F> constexpr Entry logical_entry(const char* name) {
-  return {name, Family::kComparison, 0, {{}, {}, {}, broadcast_kernel<8>(map_pair<F, uint8_t, bool>)}};
+  return {name, Family::kComparison, 0, {{}, {}, {}, broadcast_kernel<kByteCost>(map_pair<F, uint8_t, bool>)}};
 }
 
 constexpr Entry kBroadcastEntries[] = {
@@ -252,8 +254,11 @@ constexpr Entry kBroadcastEntries[] = {
      Family::kSingle,
      0,
      {broadcast_kernel<8>(where<float>), broadcast_kernel<8>(where<double>), broadcast_kernel<8>(where<int64_t>),
-      broadcast_kernel<8>(where<uint8_t>)}},
-    {"logical_not", Family::kSingle, 0, {{}, {}, {}, {{{logical_not, flat_count, kFlatGrain}}, unary_work<Cheap>}}},
+      broadcast_kernel<kByteCost>(where<uint8_t>)}},
+    {"logical_not",
+     Family::kSingle,
+     0,
+     {{}, {}, {}, {{{logical_not, flat_count, kFlatGrain}}, [](const Args& a) { return a.n[0] * kByteCost; }}}},
 };
 
 }  // namespace

@@ -276,7 +276,9 @@ template <class T> void arange(const Args& a, int64_t begin, int64_t end, Scratc
   }
 }
 
-inline int64_t scatter_work(const Args& a) { return a.n[0] * a.n[1] * Cheap::cost; }
+// Far less than its memory traffic: two threads that add to parts of the same rows gain from a million elements on only
+// (measured; 1 MB of rows in the caches take 35 µs on one thread and 50 µs on two).
+inline int64_t scatter_work(const Args& a) { return a.n[0] * a.n[1] / 2; }
 
 inline int64_t count_of_one(const Args&) { return 1; }
 template <int Cost> int64_t flat_work(const Args& a) { return a.n[0] * Cost; }
@@ -296,9 +298,9 @@ constexpr Entry single_entry(const char* name, int constants, Kernel float32, Ke
 
 constexpr Entry kCopyEntries[] = {
     single_entry("copy", 0, broadcast_kernel<8>(copy<uint32_t>), broadcast_kernel<8>(copy<uint64_t>),
-                 broadcast_kernel<8>(copy<uint64_t>), broadcast_kernel<8>(copy<uint8_t>)),
-    single_entry("fill", 1, broadcast_kernel<8>(fill<float, uint32_t>), broadcast_kernel<8>(fill<double, uint64_t>),
-                 broadcast_kernel<8>(fill<int64_t, uint64_t>), broadcast_kernel<8>(fill<uint8_t, uint8_t>)),
+                 broadcast_kernel<8>(copy<uint64_t>), broadcast_kernel<kByteCost>(copy<uint8_t>)),
+    single_entry("fill", 1, broadcast_kernel<4>(fill<float, uint32_t>), broadcast_kernel<4>(fill<double, uint64_t>),
+                 broadcast_kernel<4>(fill<int64_t, uint64_t>), broadcast_kernel<1>(fill<uint8_t, uint8_t>)),
     single_entry("cast", 0, flat_kernel(cast<float>), flat_kernel(cast<double>), flat_kernel(cast<int64_t>),
                  flat_kernel(cast<uint8_t>)),
     single_entry("concatenate", 1, flat_kernel(concatenate<uint32_t>), flat_kernel(concatenate<uint64_t>),

@@ -30,6 +30,17 @@ void set_threads(int count) {
   set_thread_count(count);
 }
 
+void choose_threads_from_environment() {
+  const char* text = std::getenv("FASTBP_NUM_THREADS");
+  if (!text || !*text) return;
+  char* end = nullptr;
+  const long count = std::strtol(text, &end, 10);
+  if (*end || count < 1 || count > max_threads())
+    throw nb::import_error(
+        ("FASTBP_NUM_THREADS: expected a number from 1 to " + std::to_string(max_threads()) + ", got " + text).c_str());
+  set_thread_count(static_cast<int>(count), "FASTBP_NUM_THREADS");
+}
+
 void choose_isa_from_environment() {
   const char* name = std::getenv("FASTBP_ISA");
   if (name && *name && !set_active_table(name))
@@ -71,6 +82,7 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);  // the default generator's state lives until the process ends
   m.doc() = "Compiled kernels of fastbp.";
   choose_isa_from_environment();
+  choose_threads_from_environment();
   bind_buffer(m);
   bind_elementwise(m);
   bind_copy(m);

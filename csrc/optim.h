@@ -259,6 +259,11 @@ template <class T> void scale_gradients(const Args& a, int64_t begin, int64_t en
   });
 }
 
+template <class T> constexpr Kernel scale_kernel() {
+  return {{{scale_gradients<T>, flat_count, kFlatGrain}},
+          [](const Args& a) { return *static_cast<const T*>(a.p[0]) == 1 ? 0 : unary_work<Cheap>(a); }};
+}
+
 template <class T> constexpr Kernel norm_kernel() {
   return {
       {{square_runs<T>, flat_count, kFlatGrain}, {norm_of_runs<T>, count_of_one, 1}}, unary_work<Cheap>, run_bytes<T>};
@@ -279,7 +284,7 @@ constexpr Entry kOptimEntries[] = {
     single_entry("adam_advance", 0, {}, lone_kernel(adam_advance)),
     single_entry("gradient_norm", 0, norm_kernel<float>(), norm_kernel<double>()),
     single_entry("clip_coefficient", 1, lone_kernel(clip_coefficient<float>), lone_kernel(clip_coefficient<double>)),
-    single_entry("scale_gradients", 0, flat_kernel(scale_gradients<float>), flat_kernel(scale_gradients<double>)),
+    single_entry("scale_gradients", 0, scale_kernel<float>(), scale_kernel<double>()),
 };
 
 }  // namespace

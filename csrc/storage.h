@@ -9,9 +9,19 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace fastbp {
+
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(int64_t bytes) : text_("expected " + std::to_string(bytes) + " bytes of memory, got none") {}
+  const char* what() const noexcept override { return text_.c_str(); }
+
+ private:
+  std::string text_;
+};
 
 constexpr int64_t kLine = 64;  // bytes of a cache line, to which our own memory is aligned
 
@@ -31,7 +41,7 @@ class BlockCache {
     }
     const int64_t size = c < kClasses ? kLine << c : (bytes + kLine - 1) / kLine * kLine;
     void* block = std::aligned_alloc(kLine, static_cast<size_t>(kHead + size));
-    if (!block) throw std::bad_alloc();
+    if (!block) throw OutOfMemory(bytes);
     return block;
   }
 

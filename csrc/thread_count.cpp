@@ -56,12 +56,6 @@ int cgroup_quota() {
 
 ThreadChoice default_thread_count(int most) {
   std::ostringstream why;
-  if (const char* text = std::getenv("FASTBP_NUM_THREADS"); text && *text) {
-    char* end = nullptr;
-    const long count = std::strtol(text, &end, 10);
-    if (end != text && *end == 0 && count >= 1 && count <= most) return {static_cast<int>(count), "FASTBP_NUM_THREADS"};
-    why << "FASTBP_NUM_THREADS is not a number from 1 to " << most << " and is ignored; ";
-  }
   int logical = 1;
   const int cores = physical_cores_in_affinity(&logical);
   const int quota = cgroup_quota();

@@ -10,8 +10,8 @@ struct ThreadChoice {
   std::string reason;  // for people
 };
 
-// FASTBP_NUM_THREADS, else the least of the processors in the affinity mask, their physical cores, and the whole CPUs
-// of the cgroup's quota; from 1 to `most`.
+// The least of the processors in the affinity mask, their physical cores, and the whole CPUs of the cgroup's quota;
+// from 1 to `most`.
 ThreadChoice default_thread_count(int most);
 
 }  // namespace fastbp

@@ -341,9 +341,9 @@ void run_kernel(const Kernel& kernel, const Args& args) {
 int thread_count() { return team().count.load(); }
 const char* thread_reason() { return team().reason.load(); }
 int max_threads() { return kMaxThreads; }
-void set_thread_count(int count) {
+void set_thread_count(int count, const char* reason) {
   team().count.store(count);
-  team().reason.store("set_num_threads");
+  team().reason.store(reason);
 }
 int64_t work_gate() { return team().gate.load(); }
 void set_work_gate(int64_t operations) { team().gate.store(operations); }

@@ -11,8 +11,9 @@ namespace fastbp {
 void run_kernel(const Kernel& kernel, const Args& args);
 
 int thread_count();
-const char* thread_reason();       // why that many, for people
-void set_thread_count(int count);  // 1 .. max_threads()
+const char* thread_reason();  // why that many, for people
+// 1 .. max_threads(), and why, as text that stays.
+void set_thread_count(int count, const char* reason = "set_num_threads");
 int max_threads();
 
 int64_t work_gate();  // operations below which a call stays on the calling thread

@@ -22,15 +22,6 @@ def set_num_threads(count: int) -> None:
     _native.set_threads(count)
 
 
-def cuda_status() -> str:
-    """Whether tensors can live on a CUDA device, and why not where they cannot."""
-    import importlib.util
-
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "not available: numba-cuda is not installed"
-    return "not available: this version has no CUDA backend"
-
-
 def info() -> dict[str, str]:
     """What fastbp runs on: version, instruction sets (available, in use), threads and why, whether
     kernels are checked, CUDA or why not."""
@@ -44,5 +35,5 @@ def info() -> dict[str, str]:
         "threads": f"{_native.threads()} ({_native.thread_reason()})",
         "work gate": f"{_native.work_gate()} operations",
         "check mode": "on: every kernel is compared with its reference" if kernels.checking() else "off",
-        "cuda": cuda_status(),
+        "cuda": "not available: this version has no CUDA backend",
     }

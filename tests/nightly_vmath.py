@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures the element-wise functions of the native backend against tests/ulp.py and fails where a bound is missed.
 
-float32: all 2^32 inputs of each function, pow on 2^27 pairs; float64: 10^7 inputs of all kinds. On two cores about an
-hour. `--step 1001` looks at every 1001st float32 input only; names given as arguments limit the functions.
+float32: all 2^32 inputs of each function, pow on 2^27 pairs; float64: 10^7 inputs of all kinds. On two cores one or two
+hours. `--step 1001` looks at every 1001st float32 input only; names given as arguments limit the functions.
 """
 
 from __future__ import annotations

@@ -96,6 +96,24 @@ def fork_in_a_fork() -> None:
     assert generation(4)
 
 
+def fork_while_another_thread_draws() -> None:
+    """The child can draw, though the thread that the generator was locked by is not there."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.is_set():
+            fastbp.randn(1_000_000)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert succeeded(in_child(lambda: fastbp.rand(2).shape == (2,)))
+    finally:
+        ended.set()
+        thread.join()
+
+
 def fork_while_another_thread_is_in_a_kernel() -> None:
     expected = digest()
     ended = threading.Event()

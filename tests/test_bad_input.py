@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -67,6 +71,9 @@ CALLS = [
     ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), fastbp.tensor([0, 1]))),
     ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), fastbp.tensor([0, 1, 2]), weight=ones(3))),
     ("cross_entropy", lambda: F.cross_entropy(ones(3, 4), ones(3, 5))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([1]))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([[0], [1]]))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([0, 1]), weight=ones(2))),
     ("binary_cross_entropy", lambda: F.binary_cross_entropy_with_logits(ones(3, 2), ones(3, 2), pos_weight=ones(3))),
     ("zeros", lambda: fastbp.zeros(-1)),
     ("zeros", lambda: fastbp.zeros(2**40, 2**40)),
@@ -97,6 +104,7 @@ CALLS = [
     ("cross_entropy", lambda: F.cross_entropy(fastbp.tensor([[1, 2]]), fastbp.tensor([0]))),
     ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), ones(2))),
     ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([True, False]))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), ones(2))),
     ("where", lambda: fastbp.where(ones(2), ones(2), ones(2))),
     ("dtype", lambda: ones(2, dtype="float16")),
     ("dtype", lambda: ones(2).to("complex64")),
@@ -104,6 +112,13 @@ CALLS = [
     ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 3]))),
     ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, -1]))),
     ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 1]), label_smoothing=1.5)),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 1]), ignore_index=1.5)),
+    ("cross_entropy", lambda: F.cross_entropy(ones(2, 3), fastbp.tensor([0, 1]), ignore_index=2**70)),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([0, 3]))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([-1, 0]), weight=ones(3))),
+    ("nll_loss", lambda: F.nll_loss(ones(2, 3), fastbp.tensor([0, 1]), ignore_index="a")),
+    ("norm", lambda: fastbp.norm(ones(2, 3), 0)),
+    ("Batches", lambda: fastbp.data.Batches(ones(4, 3), batch_size=1.5)),
     ("reduction", lambda: F.mse_loss(ones(2), ones(2), reduction="average")),
     ("approximate", lambda: F.gelu(ones(2), approximate="fast")),
     ("dropout", lambda: F.dropout(ones(2), 1.5, training=True)),
@@ -194,3 +209,22 @@ def test_values_beyond_numbers_pass_through(value):
         t.argmax(1),
     ):
         assert y.tolist() is not None
+
+
+@pytest.mark.parametrize("variable", ["FASTBP_NUM_THREADS", "FASTBP_ISA"])
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1.5", "1000000"])
+def test_a_variable_of_the_environment_that_means_nothing_is_refused_at_import(variable, value):
+    done = subprocess.run(
+        [sys.executable, "-c", "import fastbp"],
+        env={**os.environ, variable: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"ImportError: {variable}: expected" in done.stderr.splitlines()[-1]
+
+
+def test_memory_that_cannot_be_had_is_said_in_bytes():
+    with pytest.raises(MemoryError, match=str(4 * 2**58)):
+        fastbp.zeros(2**29, 2**29)

@@ -68,7 +68,7 @@ class TestWrongElement:
         assert "slope = 0.125" in text
         assert f"instruction set {_native.isa()}, threads {_native.threads()}" in text
         assert Path(error.path).parent == folder
-        assert f"fastbp.kernels.checker.replay({error.path!r})" in text
+        assert f"from fastbp.kernels.checker import replay; replay({error.path!r})" in text
 
     def test_saved_call_can_be_repeated(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         break_kernel(monkeypatch, "leaky_relu_forward", add_to_one_element)

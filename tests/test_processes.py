@@ -44,6 +44,7 @@ def run(scenario: str) -> None:
         "fork_in_a_fork",
         "fork_from_a_thread",
         "fork_while_another_thread_is_in_a_kernel",
+        "fork_while_another_thread_draws",
     ],
 )
 def test_parent_and_child_go_on_after_a_fork(scenario: str) -> None:

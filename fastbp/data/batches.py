@@ -51,7 +51,9 @@ class Batches:
         for position, array in enumerate(self.arrays):
             if len(array) != self.rows:
                 raise ValueError(f"[Batches] expected {self.rows} rows in array {position}, got {len(array)}")
-        self.batch_size = operator.index(batch_size)
+        if not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(f"[Batches] expected batch_size as an integer, got {type(batch_size).__name__}")
+        self.batch_size = int(batch_size)
         self.seed = operator.index(seed)
         self.shuffle, self.drop_last, self.transform = bool(shuffle), bool(drop_last), transform
         self.epoch = 0

@@ -27,7 +27,7 @@ class CheckError(RuntimeError):
     """A kernel and its reference disagree; the message says where, and how to repeat the call.
 
     kernel: its name. operand: the tensor that is wrong, None when the reference refuses the call.
-    path: the file with the inputs, for `fastbp.kernels.checker.replay`; None when it could not be written.
+    path: the file with the inputs, for `replay`; None when it could not be written.
     """
 
     kernel: str
@@ -132,7 +132,7 @@ def _error(call: Call, operand: str | None, sentence: str, path: str | None) -> 
     lines.append(f"  instruction set {_native.isa()}, threads {_native.threads()}")
     try:
         path = path or _save(call)
-        lines.append(f"  inputs saved in {path}; fastbp.kernels.checker.replay({path!r}) repeats the call")
+        lines.append(f"  inputs saved; to repeat the call: from fastbp.kernels.checker import replay; replay({path!r})")
     except OSError as error:
         lines.append(f"  inputs not saved: {error}")
     made = CheckError("\n".join(lines))

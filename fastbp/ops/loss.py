@@ -96,6 +96,11 @@ def _check_reduction(reduction: str, op: str) -> None:
         raise ValueError(f"[{op}] expected reduction {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
 
 
+def _check_ignore_index(index: Any, op: str) -> None:
+    if not isinstance(index, int) or not -(2**63) <= index < 2**63:
+        raise TypeError(f"[{op}] expected ignore_index as an integer of 64 bits, got {index!r}")
+
+
 def _weights(w: Any, shape: tuple[int, ...], dtype: Any, op: str, name: str) -> Tensor | None:
     """Weights of one shape and dtype, or None."""
     if w is None:
@@ -283,7 +288,7 @@ def cross_entropy(
     input: logits (N, C), (C,) or (N, C, d...). target: int64 classes of input's shape without C, or probabilities of
     input's shape. With class weights w and smoothing ε, T_c = w_c·((1 − ε)·[c = t] + ε/C).
     sample_weight: (N,). Rows whose class is ignore_index count nothing.
-    Raises ValueError for shapes or classes that do not fit, TypeError for other dtypes.
+    Raises ValueError for shapes that do not fit, IndexError for classes, TypeError for other dtypes.
     """
     op = "cross_entropy"
     x, target = as_tensor_operand(input, op), as_tensor_operand(target, op)
@@ -291,6 +296,7 @@ def cross_entropy(
     dtype, shape = x.dtype, x.shape
     if not dtype.is_floating_point or not shape:
         raise TypeError(f"[{op}] expected input as logits (N, C) of floating dtype, got {dtype} {shape}")
+    _check_ignore_index(ignore_index, op)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"[{op}] expected label_smoothing from 0 to 1, got {label_smoothing}")
     at = min(len(shape) - 1, 1)
@@ -352,10 +358,27 @@ def _cross_entropy_denominator(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """l = −w[t]·x[t] for log-probabilities x (N, C) and int64 classes t (N,); the mean divides by Σ w[t]."""
-    _check_reduction(reduction, "nll_loss")
-    mass = _target_mass(input, target, weight, ignore_index, 0.0)
-    losses = -sum_of(where(mass == 0, 0.0, mass * input), 1)
+    """l = −w[t]·x[t] for log-probabilities x (N, C) and int64 classes t (N,); the mean divides by Σ w[t].
+
+    Raises ValueError for shapes that do not fit, IndexError for classes, TypeError for dtypes.
+    """
+    op = "nll_loss"
+    x, target = as_tensor_operand(input, op), as_tensor_operand(target, op)
+    _check_reduction(reduction, op)
+    _check_ignore_index(ignore_index, op)
+    if not x.dtype.is_floating_point or x.ndim != 2:
+        raise TypeError(f"[{op}] expected input as log-probabilities (N, C) of floating dtype, got {x.dtype} {x.shape}")
+    if target.dtype is not int64:
+        raise TypeError(f"[{op}] expected target as int64 classes, got {target.dtype}")
+    if target.shape != x.shape[:1]:
+        raise ValueError(f"[{op}] expected target as classes {x.shape[:1]} for input {x.shape}, got {target.shape}")
+    w = _weights(weight, x.shape[1:], x.dtype, op, "weight")
+    labels = where(ne(target, ignore_index), target, 0)
+    for label in (labels.min().item(), labels.max().item()) if labels.numel() else ():
+        if label != 0 and not 0 <= label < x.shape[1]:
+            raise IndexError(f"[{op}] expected target classes from 0 to {x.shape[1] - 1}, got {label}")
+    mass = _target_mass(x, target, w, ignore_index, 0.0)
+    losses = -sum_of(where(mass == 0, 0.0, mass * x), 1)
     if reduction == "none":
         return losses
     return sum_of(losses) if reduction == "sum" else sum_of(losses) / sum_of(mass)

@@ -6,7 +6,9 @@ program draws the same numbers.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,19 @@ __all__ = [
 ]
 
 
+_generators: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has no thread that would release what was locked at the fork."""
+    for generator in _generators:
+        generator.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Generator:
     """A source of random numbers: a live (seed, stream) pair that every draw advances."""
 
@@ -38,6 +53,7 @@ class Generator:
         self._state = np.zeros(2, np.int64)
         self.buffer = from_array(self._state)
         self.lock = threading.Lock()
+        _generators.add(self)
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -46,7 +62,8 @@ class Generator:
             raise TypeError(f"[manual_seed] expected an integer, got {type(seed).__name__}")
         if not -(2**63) <= int(seed) < 2**64:
             raise ValueError(f"[manual_seed] expected a seed of 64 bits, got {seed}")
-        self._state[:] = np.array([int(seed) & (2**64 - 1), 0], np.uint64).view(np.int64)
+        with self.lock:
+            self._state[:] = np.array([int(seed) & (2**64 - 1), 0], np.uint64).view(np.int64)
         return self
 
     def get_state(self) -> tuple[int, int]:
@@ -55,7 +72,8 @@ class Generator:
 
     def set_state(self, state: tuple[int, int]) -> None:
         """Goes on from what get_state returned."""
-        self._state[:] = state
+        with self.lock:
+            self._state[:] = state
 
     def draw(self, kernel: str, y: Any, *constants: float) -> None:
         """Runs a random kernel into a buffer and moves on to the next stream."""

@@ -263,8 +263,10 @@ def all(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 
 def norm(x: Tensor, p: float = 2.0, dim: Any = None, keepdim: bool = False) -> Tensor:
-    """The p-norm (Σ|x|ᵖ)^(1/p) over dimensions, for p = 1, 2, ∞ and others."""
+    """The p-norm (Σ|x|ᵖ)^(1/p) over dimensions, p > 0, ∞ too: max |x|. ValueError for other p."""
     x = floating(x, "norm")
+    if not p > 0:
+        raise ValueError(f"[norm] expected p > 0, got {p}")
     if p == 2:
         return sqrt(sum(square(x), dim, keepdim))
     if p == math.inf:
