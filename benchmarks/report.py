@@ -96,9 +96,9 @@ def heading(machine: dict[str, Any]) -> str:
         if machine.get(key, "not installed") != "not installed"
     )
     return (
-        f"{quick}Measured on {machine['cpu']}, {machine['instruction set in use']}, threads {machine['threads']}; fastbp "
-        f"{machine['fastbp']}, Python {machine['python']}, {versions}; {machine['date']}. Engines take turns in one "
-        "process; ratios and fractions are medians over rounds, taken within a round, where the peak (fused "
+        f"{quick}Measured on {machine['cpu']}, {machine['instruction set in use']}, threads {machine['threads']}; "
+        f"fastbp {machine['fastbp']}, Python {machine['python']}, {versions}; {machine['date']}. Engines take turns in "
+        "one process; ratios and fractions are medians over rounds, taken within a round, where the peak (fused "
         "multiply-adds on registers; copied bytes) is measured too. Every result is verified before it is timed."
     )
 
