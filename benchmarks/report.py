@@ -44,7 +44,7 @@ def read(paths: Sequence[str]) -> tuple[dict[str, Any], list[Entry]]:
                 content = json.load(file)
                 machine = content["machine_info"]["fastbp"]
                 entries = {benchmark["fullname"]: benchmark["extra_info"] for benchmark in content["benchmarks"]}
-                heading(machine)
+                heading(machine)  # needs all that a machine is described by
             except (ValueError, KeyError, TypeError) as error:
                 kind = type(error).__name__
                 raise ValueError(f"{path}: expected the JSON of pytest benchmarks ({kind}: {error})") from error

@@ -156,7 +156,8 @@ class TestDigits:
         assert np.bincount(y_test).tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
 
     def test_the_rows_are_those_of_scikit_learn(self):
-        datasets = pytest.importorskip("sklearn.datasets")
+        from sklearn import datasets
+
         x, y = datasets.load_digits(return_X_y=True)
         train, test = split_rows(y)
         for split, rows in (("train", train), ("test", test)):

@@ -375,7 +375,7 @@ def nll_loss(
     w = _weights(weight, x.shape[1:], x.dtype, op, "weight")
     labels = where(ne(target, ignore_index), target, 0)
     for label in (labels.min().item(), labels.max().item()) if labels.numel() else ():
-        if label != 0 and not 0 <= label < x.shape[1]:
+        if not 0 <= label < max(x.shape[1], 1):  # an ignored label counts as 0
             raise IndexError(f"[{op}] expected target classes from 0 to {x.shape[1] - 1}, got {label}")
     mass = _target_mass(x, target, w, ignore_index, 0.0)
     losses = -sum_of(where(mass == 0, 0.0, mass * x), 1)
