@@ -35,7 +35,7 @@ constexpr int64_t kBlockBytes = 512 * 1024;
 constexpr int64_t kBlockBytes = 256 * 1024;
 #endif
 // Where A is copied as well, so many blocks of B are packed at once, so that one copy of A serves them all.
-constexpr int64_t kPackedBlocks = 4;
+constexpr int64_t kPackedBlocks = 8;
 // A is copied so many tiles at a time: with 512 of k about 100 KB, which the second-level cache holds beside B.
 constexpr int64_t kGroupTiles = kRows2 > 8 ? 4 : 8;
 // Fewer rows than this do not repay a copy of B that lies right already.

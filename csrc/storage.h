@@ -6,11 +6,15 @@
 
 #include <stdint.h>
 
+#include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include "pages.h"
 
 namespace fastbp {
 
@@ -25,8 +29,51 @@ class OutOfMemory : public std::bad_alloc {
 
 constexpr int64_t kLine = 64;  // bytes of a cache line, to which our own memory is aligned
 
-// Blocks for 64 bytes to 64 KiB of data, by powers of two, at most 256 KiB of each size. malloc takes several times as
-// long as this list where alignment is asked for; beyond 64 KiB what is done with the memory outweighs it.
+// Blocks so large that malloc returns them to the system each time, to be faulted in page by page the next: the last
+// few that were given back, at most 128 MiB. A block serves the same number of bytes again.
+class LargeBlocks {
+ public:
+  void* take(int64_t bytes) {
+    for (size_t i = blocks_.size(); i-- > 0;) {
+      if (blocks_[i].bytes == bytes) return remove(i);
+    }
+    return nullptr;
+  }
+  bool keep(void* memory, int64_t bytes) {
+    if (bytes < kAlwaysMapped || bytes > kKept) return false;
+    release(kKept - bytes);
+    blocks_.push_back({memory, bytes});
+    total_ += bytes;
+    return true;
+  }
+  // Frees the oldest, until no more than `left` bytes are kept.
+  void release(int64_t left) {
+    while (total_ > left) std::free(remove(0));
+  }
+
+ private:
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr int64_t kKept = 0;  // so that the sanitizer sees a use after free
+#else
+  static constexpr int64_t kKept = 128 << 20;
+#endif
+  struct Kept {
+    void* memory;
+    int64_t bytes;
+  };
+  void* remove(size_t i) {
+    const Kept block = blocks_[i];
+    blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(i));
+    total_ -= block.bytes;
+    return block.memory;
+  }
+  std::vector<Kept> blocks_;  // the oldest first
+  int64_t total_ = 0;
+};
+
+// Blocks for 64 bytes to 64 KiB of data, by powers of two, at most 256 KiB of each size: malloc takes several times as
+// long as this list where alignment is asked for. Beyond 64 KiB what is done with the memory outweighs it, until blocks
+// are as large as LargeBlocks keeps.
 class BlockCache {
  public:
   static constexpr int64_t kHead = 2 * kLine;  // in front of the data
@@ -39,8 +86,13 @@ class BlockCache {
       --free_[c].count;
       return block;
     }
-    const int64_t size = c < kClasses ? kLine << c : (bytes + kLine - 1) / kLine * kLine;
-    void* block = std::aligned_alloc(kLine, static_cast<size_t>(kHead + size));
+    if (void* kept = large_.take(bytes)) return kept;
+    const int64_t size = kHead + (c < kClasses ? kLine << c : bytes);
+    void* block = allocate_aligned(kLine, size);
+    if (!block) {
+      large_.release(0);
+      block = allocate_aligned(kLine, size);
+    }
     if (!block) throw OutOfMemory(bytes);
     return block;
   }
@@ -50,7 +102,7 @@ class BlockCache {
     if (c < kClasses && free_[c].count < kKeptBytes / kLine >> c) {
       free_[c].first = new (memory) Block{free_[c].first};
       ++free_[c].count;
-    } else {
+    } else if (!large_.keep(memory, bytes)) {
       std::free(memory);
     }
   }
@@ -73,7 +125,9 @@ class BlockCache {
   static int size_class(int64_t bytes) {
     return bytes <= kLine ? 0 : 64 - __builtin_clzll(static_cast<uint64_t>(bytes - 1) / kLine);
   }
+
   inline static List free_[kClasses + 1] = {};
+  inline static LargeBlocks& large_ = *new LargeBlocks;  // never destroyed: tensors may outlive every static object
 };
 
 // What buffers onto the same memory have in common. Our own memory follows the Storage in its block.

@@ -7,6 +7,7 @@
 // ThreadSanitizer see the team, and the process may fork, and hold another library's OpenMP, without a second thought.
 #include "threads.h"
 
+#include "pages.h"
 #include "thread_count.h"
 
 #include <algorithm>
@@ -37,10 +38,10 @@ class Block {
   ~Block() { std::free(data_); }
   void* at_least(int64_t bytes) {
     if (bytes > size_) {
-      const int64_t rounded = (bytes + 4095) / 4096 * 4096;
+      const int64_t rounded = (bytes + kPage - 1) / kPage * kPage;
       std::free(data_);
       size_ = 0;
-      data_ = std::aligned_alloc(4096, static_cast<size_t>(rounded));
+      data_ = allocate_aligned(kPage, rounded);
       if (!data_) throw std::bad_alloc();
       size_ = rounded;
     }
@@ -220,12 +221,22 @@ bool start(Team& t, int me) {
   return worker.started;
 }
 
+// The most threads that can have a part in some phase.
+int64_t most_shares(const Kernel& kernel, const Args& args) {
+  int64_t most = 0;
+  for (const Phase& phase : kernel.phases) {
+    if (!phase.run) break;
+    most = std::max(most, (phase.count(args) + phase.grain - 1) / phase.grain);
+  }
+  return most;
+}
+
 // How many threads a call is worth: half a gate's work for each.
-int worth(const Team& t, int64_t work) {
+int worth(const Team& t, int64_t work, const Kernel& kernel, const Args& args) {
   const int64_t gate = t.gate.load(std::memory_order_relaxed);
-  const int count = t.count.load(std::memory_order_relaxed);
   if (work < gate) return 1;
-  return gate < 2 ? count : static_cast<int>(std::min<int64_t>(count, work / (gate / 2)));
+  const int64_t count = std::min<int64_t>(t.count.load(std::memory_order_relaxed), most_shares(kernel, args));
+  return static_cast<int>(gate < 2 ? count : std::min(count, work / (gate / 2)));
 }
 
 // Waking a thread costs the caller about 2 µs, and the thread comes 50 µs later. So sleepers are left alone until as
@@ -243,6 +254,7 @@ bool may_wake(Team& t, int threads, int64_t work) {
 
 // A thread that began a share and was then not scheduled holds up the call: when one took more than twice the caller's
 // own time, and it mattered, the cores are wanted elsewhere, and the caller goes alone for a while, each time longer.
+// Calls that would take longer than that while are tried all the same: alone they would lose more than they risk.
 void judge(Team& t, Clock::time_point begun, Clock::time_point worked) {
   using namespace std::chrono_literals;
   const auto now = Clock::now();
@@ -253,6 +265,9 @@ void judge(Team& t, Clock::time_point begun, Clock::time_point worked) {
     t.penalty = 0ns;
   }
 }
+
+// Whether a thread needs longer for so much work than `time`: 90 FLOP take it a nanosecond.
+bool outlasts(int64_t work, std::chrono::nanoseconds time) { return work / 90 > time.count(); }
 
 void run_in_team(Team& t, const Kernel& kernel, const Args& args, int64_t shared_bytes, int64_t local_bytes,
                  int threads, Clock::time_point begun) {
@@ -321,14 +336,14 @@ void run_kernel(const Kernel& kernel, const Args& args) {
   const int64_t shared_bytes = size_of(kernel.shared_bytes, args), local_bytes = size_of(kernel.local_bytes, args);
   Team& t = team();
   const int64_t work = size_of(kernel.work, args);
-  int threads = worth(t, work);
+  const int threads = worth(t, work, kernel, args);
   if (threads > 1 && !t.busy.exchange(true, std::memory_order_acquire)) {
     struct Release {
       std::atomic<bool>& flag;
       ~Release() { flag.store(false, std::memory_order_release); }
     } release{t.busy};
     const auto now = Clock::now();
-    if (now >= t.alone_until && may_wake(t, threads, work)) {
+    if ((now >= t.alone_until || outlasts(work, t.penalty)) && may_wake(t, threads, work)) {
       int ready = 1;
       while (ready < threads && start(t, ready)) ++ready;
       run_in_team(t, kernel, args, shared_bytes, local_bytes, ready, now);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import mmap
+import pathlib
 import threading
 import weakref
 
@@ -13,6 +15,7 @@ import fastbp
 from fastbp import kernels
 from fastbp.kernels.storage import Buffer, empty, empty_broadcast, from_array
 
+STATM = pathlib.Path("/proc/self/statm")
 FLOAT32, BOOL = fastbp.float32.code, fastbp.bool.code
 # Elements: around the sizes by which small blocks are kept, and beyond the largest of them.
 COUNTS = [0, 1, 15, 16, 17, 32, 33, 1023, 1024, 1025, 16383, 16384, 16385, 40000]
@@ -39,6 +42,29 @@ def test_memory_that_was_given_back_is_nobody_elses_when_it_comes_again():
             living.pop(next(iter(living)))
     for value, (buffer, count) in living.items():
         np.testing.assert_array_equal(np.asarray(buffer), np.full(count, value, np.float32))
+
+
+def test_a_large_block_serves_again():
+    first, other = empty((40 << 20,), BOOL), empty((48 << 20,), BOOL)
+    places = first.data_ptr, other.data_ptr
+    del first, other
+    again, other = empty((40 << 20,), BOOL), empty((48 << 20,), BOOL)
+    assert (again.data_ptr, other.data_ptr) == places
+    assert empty((40 << 20,), BOOL).data_ptr not in places
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="needs /proc/self/statm to see how much memory is held")
+def test_of_large_blocks_no_more_than_128_mib_are_kept():
+    def held() -> int:
+        return int(STATM.read_text().split()[1]) * mmap.PAGESIZE >> 20
+
+    before = held()
+    blocks = [empty(((40 << 20) + i,), BOOL) for i in range(8)]
+    for block in blocks:
+        np.asarray(block)[:] = True
+    assert held() - before > 300
+    del block, blocks
+    assert held() - before < 150
 
 
 def test_a_view_keeps_the_memory():
