@@ -147,8 +147,9 @@ struct Team {
   std::atomic<const char*> reason;
   std::atomic<int> count;
   // Below it a call stays on the calling thread: a region costs about 0.6 µs, up to 1.5 µs where a cache line is slow
-  // to come, and 250 kFLOP take one core 2.8 µs.
-  std::atomic<int64_t> gate{250'000};
+  // to come, and more where Python runs in between; 400 kFLOP take one core 4.5 µs. At 250 kFLOP a step whose largest
+  // products are just above took up to 1.25 times as long as on one thread.
+  std::atomic<int64_t> gate{400'000};
   std::atomic<bool> busy{false};
 
   // What follows is the property of who holds `busy`, but for the atomics.
