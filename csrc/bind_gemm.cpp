@@ -55,7 +55,7 @@ std::shared_ptr<void> pack(const Buffer& w, PanelsOf which) {
   // Strips are two vectors wide: at most 128 bytes.
   const int64_t rows = w.shape[args.n[2] ? 0 : 1], columns = w.shape[args.n[2] ? 1 : 0];
   const int64_t bytes = rows * ((columns * kItemSize[w.dtype] + 127) / 128 * 128);
-  args.p[1] = std::aligned_alloc(64, static_cast<size_t>(bytes));
+  args.p[1] = allocate_aligned(kLine, bytes);
   if (!args.p[1]) return nullptr;  // the product goes without
   std::shared_ptr<void> memory(args.p[1], std::free);
   call(kernel_for("linear_pack", place.entry(), w.dtype), args);
