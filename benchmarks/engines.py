@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp.bench.workloads import LR, MOMENTUM, Step, Workload, eager_step, module_step, parts
+from fastbp.bench.workloads import LR, MOMENTUM, Step, Workload, compiled_step, eager_step, module_step, parts
 
 
 class Absent(Exception):
@@ -103,10 +103,6 @@ def reference(workload: Workload) -> Step:
     return run
 
 
-def compiled(workload: Workload) -> Step:
-    return fastbp.compile(eager_step(workload))
-
-
 def torch_eager(workload: Workload) -> Step:
     """With the fused optimizer, which is faster than the default one."""
     torch = imported("torch")
@@ -179,7 +175,7 @@ def jax_jit(workload: Workload) -> Step:
 
 STEPS: dict[str, Callable[[Workload], Step]] = {
     "fastbp eager": eager_step,
-    **({"fastbp compiled": compiled} if hasattr(fastbp, "compile") else {}),
+    "fastbp compiled": compiled_step,
     "PyTorch eager": torch_eager,
     "PyTorch compiled": torch_compiled,
     "JAX jit": jax_jit,

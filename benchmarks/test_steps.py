@@ -29,7 +29,7 @@ def test_step(record: Callable[..., None], timing: Timing, limit: float, name: s
 
     peak = fma_peak()
     times = timing.alternate({"peak": peak.call, **steps})
-    ours = "fastbp compiled" if "fastbp compiled" in steps else "fastbp eager"
+    ours = "fastbp compiled"
     fractions = {engine: fraction(times[engine], workload.operations, [(times["peak"], peak.work)]) for engine in steps}
     ratios = {engine: ratio(times[engine], times[ours]) for engine in steps if engine != ours}
     line = f"{name}: {ours} {seconds(times[ours]) * 1e6:.1f} µs, {fractions[ours]:.3f} of the FMA peak" + "".join(

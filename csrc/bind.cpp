@@ -40,6 +40,7 @@ void* input(const std::string& op, const char* name, const Buffer& b, DType dtyp
 void count_write(const std::string& op, const char* name, Buffer& b) {
   if (b.storage->readonly) fail_value(op, std::string("expected a writable ") + name + ", got a read-only one");
   ++b.storage->version;
+  if (Program* program = recorded_program()) program->note_write(b.storage);
 }
 
 void* output(const std::string& op, const char* name, Buffer& b, DType dtype) {
@@ -69,16 +70,8 @@ void require_same_shape(const std::string& op, const char* name, const Buffer& b
 void require_apart(const std::string& op, const Buffer& out, const Buffer& in, bool in_place) {
   if (out.storage != in.storage || !out.size || !in.size) return;
   if (in_place && out.data == in.data && out.size == in.size && out.dtype == in.dtype) return;
-  auto bounds = [](const Buffer& b) {
-    const char *low = b.data, *high = b.data + kItemSize[b.dtype];
-    for (int d = 0; d < b.ndim; ++d) {
-      const int64_t reach = (b.shape[d] - 1) * b.strides[d] * kItemSize[b.dtype];
-      (reach < 0 ? low : high) += reach;
-    }
-    return std::pair{low, high};
-  };
-  const auto [a0, a1] = bounds(out);
-  const auto [b0, b1] = bounds(in);
+  const auto [a0, a1] = out.extent();
+  const auto [b0, b1] = in.extent();
   if (a0 < b1 && b0 < a1)
     fail_value(op, "expected an output that shares no memory with an input, got overlapping ones");
 }
@@ -154,6 +147,8 @@ class WithoutGil {
   PyThreadState* state_ = PyEval_SaveThread();
 };
 
+thread_local Program* recorded = nullptr;
+
 PyObject* observer = nullptr;  // owned; a plain pointer, since the interpreter is gone when statics are destroyed
 
 void tell_observer(const Kernel& kernel, const Args& args) {
@@ -169,17 +164,60 @@ void tell_observer(const Kernel& kernel, const Args& args) {
 
 }  // namespace
 
+Program* recorded_program() { return recorded; }
+
+void record_into(Program* program) {
+  recorded = program;
+  new_memory_is_promised = program != nullptr;
+}
+
+void require_no_recording(const char* what) {
+  if (recorded) throw RecordingError(what);
+}
+
+[[noreturn]] static void fail_left_behind() {
+  throw std::runtime_error("[compile] expected a tensor with values, got one that only stood for a program's");
+}
+
+void require_value(const Buffer& b) {
+  require_no_recording("a tensor's values on the host");
+  if (b.storage->placeholder) fail_left_behind();
+}
+
+void fail_index(const IndexCheck& check, int64_t found) {
+  const std::string range = std::to_string(check.low) + " to " + std::to_string(check.high - 1);
+  throw nb::index_error(("[" + check.op + "] expected " + (check.ignored ? "target classes from " : "indices from ") +
+                         range + (check.ignored ? " or ignore_index " + std::to_string(*check.ignored) : "") +
+                         ", got " + std::to_string(found))
+                            .c_str());
+}
+
+void require_in_range(const IndexCheck& check) {
+  if (recorded) recorded->note_check(check);
+  else if (const int64_t* found = check.first_out_of_range()) fail_index(check, *found);
+}
+
 void observe_calls(nb::handle callback) {
   PyObject* before = observer;
   observer = callback.is_none() ? nullptr : callback.inc_ref().ptr();
   Py_XDECREF(before);
 }
 
-void call(const Kernel& kernel, const Args& args) {
+void run_without_gil(const std::function<void()>& job) {
+  WithoutGil released;
+  job();
+}
+
+void call(const Kernel& kernel, const Args& args, unsigned lists) {
+  if (Program* program = recorded_program()) [[unlikely]]
+    return program->add(kernel, args, lists);
+  bool promised = false;
+  for (const void* p : args.p) promised |= is_placeholder(p);
+  if (promised) [[unlikely]]
+    fail_left_behind();
   if (observer) [[unlikely]]
     tell_observer(kernel, args);
-  // Handing over the GIL costs about 0.1 µs and wakes other threads; 50 kFLOP are about 1 µs of one core.
-  if (kernel.work && kernel.work(args) < 50'000) {
+  if (kernel.work && kernel.work(args) < kWorthTheGil) {
     run_kernel(kernel, args);
   } else {
     WithoutGil released;

@@ -5,10 +5,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include <functional>
 #include <string>
 
 #include "buffer.h"
 #include "dispatch.h"
+#include "program.h"
 #include "threads.h"
 
 namespace fastbp {
@@ -56,12 +58,40 @@ struct Place {
 };
 Place place_of(const char* name);
 
-// Runs a checked call; gives the GIL away when the work is long enough to be worth it.
-void call(const Kernel& kernel, const Args& args);
+// Runs a checked call; gives the GIL away when the work is long enough to be worth it. While this thread records a
+// program, notes it there instead. `lists` has a bit for each operand that is a list of tensors.
+void call(const Kernel& kernel, const Args& args, unsigned lists = 0);
+
+// The program that this thread records, or null. While there is one, operands hold nothing yet.
+Program* recorded_program();
+void record_into(Program* program);
+
+// Refuses to show memory to others, or to take memory from them, while this thread records a program.
+void require_no_recording(const char* what);
+void require_value(const Buffer& b);
+
+// Refuses indices out of range: now, or each time that the recorded program runs.
+void require_in_range(const IndexCheck& check);
+[[noreturn]] void fail_index(const IndexCheck& check, int64_t found);
+
+// Handing over the GIL costs about 0.1 µs and wakes other threads; so many operations are about 1 µs of one core.
+constexpr int64_t kWorthTheGil = 50'000;
+
+// Runs a job without the GIL.
+void run_without_gil(const std::function<void()>& job);
 
 // From now on, before every call: callback(list, index, dtype, name, bytes of Args), its pointers valid until it
 // returns. None ends it. tests/replay writes down what every kernel gets.
 void observe_calls(nb::handle callback);
+
+// Runs a program: `inputs` in the place of its inputs; `results` are the buffers that `outputs` stand for. False, and
+// nothing was run, where an input shares memory that the program writes: then there is no fixed order.
+bool run_program(Program& program, std::span<const Buffer* const> inputs, std::span<const Buffer* const> outputs,
+                 std::vector<Buffer>& results);
+
+// Of the calling thread: whether operations are recorded for differentiation, and whether kernels run on this backend.
+bool gradients_recorded();
+bool runs_native();
 
 DType dtype_from(int code);
 
@@ -73,4 +103,6 @@ void bind_rows(nb::module_& m);
 void bind_random(nb::module_& m);
 void bind_optim(nb::module_& m);
 void bind_thread(nb::module_& m);
+void bind_program(nb::module_& m);
+void bind_step(nb::module_& m);
 }  // namespace fastbp

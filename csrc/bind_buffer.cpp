@@ -164,6 +164,7 @@ int dtype_of_format(const char* format, Py_ssize_t item) {
 
 Buffer from_array(nb::handle array) {
   const char* op = "from_array";
+  require_no_recording("new data of the host");
   auto* py = new Py_buffer;
   bool readonly = false;
   if (PyObject_GetBuffer(array.ptr(), py, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE) != 0) {
@@ -219,6 +220,7 @@ template <class Array> Buffer from_ndarray(const Array& array, bool readonly) {
 }
 
 Buffer from_dlpack(nb::handle object) {
+  require_no_recording("new data of the host");
   nb::ndarray<nb::device::cpu> writable;
   if (nb::try_cast(object, writable)) return from_ndarray(writable, false);
   nb::ndarray<nb::ro, nb::device::cpu> readonly;
@@ -240,6 +242,7 @@ template <class... Flags> nb::object as_ndarray(nb::handle self, Buffer& b) {
 
 nb::object dlpack(nb::handle self, nb::kwargs options) {
   Buffer& b = nb::cast<Buffer&>(self);
+  require_value(b);
   nb::object array;
   if (b.storage->readonly) {
     array = as_ndarray<nb::ro>(self, b);
@@ -251,6 +254,7 @@ nb::object dlpack(nb::handle self, nb::kwargs options) {
 }
 
 nb::dict array_interface(Buffer& b) {
+  require_value(b);
   b.storage->shared = b.storage->shared || !b.storage->readonly;
   int64_t byte_strides[kMaxDims];
   for (int d = 0; d < b.ndim; ++d) byte_strides[d] = b.strides[d] * kItemSize[b.dtype];
@@ -273,6 +277,10 @@ bool made(PyObject* self) {
 int get_buffer(PyObject* self, Py_buffer* out, int flags) {
   if (!made(self)) return -1;
   Buffer* b = nb::inst_ptr<Buffer>(self);
+  if (recorded_program() || b->storage->placeholder) {  // array_interface, which is asked next, says why
+    PyErr_SetString(PyExc_BufferError, "the buffer holds nothing yet");
+    return -1;
+  }
   if ((flags & PyBUF_WRITABLE) && b->storage->readonly) {
     PyErr_SetString(PyExc_BufferError, "the buffer is read-only");
     return -1;
@@ -314,6 +322,13 @@ PyObject* dtype(const Buffer& b) { return PyLong_FromLong(b.dtype); }
 PyObject* ndim(const Buffer& b) { return PyLong_FromLong(b.ndim); }
 PyObject* size(const Buffer& b) { return PyLong_FromLongLong(b.size); }
 PyObject* contiguous(const Buffer& b) { return PyBool_FromLong(b.contiguous); }
+PyObject* storage_range(const Buffer& b) {
+  return Py_BuildValue("KL", reinterpret_cast<uintptr_t>(b.storage->data), static_cast<long long>(b.storage->bytes));
+}
+PyObject* extent(const Buffer& b) {
+  const auto [low, high] = b.extent();
+  return Py_BuildValue("KK", reinterpret_cast<uintptr_t>(low), reinterpret_cast<uintptr_t>(high));
+}
 PyObject* version(const Buffer& b) { return PyLong_FromLongLong(b.storage->version); }
 
 PyGetSetDef facts[] = {{"shape", fact<shape>, nullptr, nullptr, nullptr},
@@ -323,6 +338,8 @@ PyGetSetDef facts[] = {{"shape", fact<shape>, nullptr, nullptr, nullptr},
                        {"size", fact<size>, nullptr, nullptr, nullptr},
                        {"contiguous", fact<contiguous>, nullptr, nullptr, nullptr},
                        {"version", fact<version>, nullptr, "How often it was written to.", nullptr},
+                       {"extent", fact<extent>, nullptr, "Addresses [low, high) that it spans.", nullptr},
+                       {"storage", fact<storage_range>, nullptr, "Address and bytes of all memory behind it.", nullptr},
                        {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyType_Slot slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
@@ -343,6 +360,18 @@ void bind_buffer(nb::module_& m) {
           "same_kind",
           [](const Buffer& a, const Buffer& b) { return a.dtype == b.dtype && std::ranges::equal(a.dims(), b.dims()); },
           "Whether shape and dtype are equal.")
+      .def(
+          "placed",
+          [](const Buffer& b, const Buffer& memory, int64_t offset) {
+            if (offset < 0 || b.extent().second - b.storage->data + offset > memory.bytes())
+              fail_value("placed", "expected memory that holds the buffer");
+            Buffer result = b;
+            result.storage = memory.storage;
+            result.data = memory.data + offset + (b.data - b.storage->data);
+            return result;
+          },
+          nb::arg("memory"), nb::arg("offset"),
+          "The same window, its storage starting so many bytes into another buffer's memory.")
       .def("same_storage", [](const Buffer& a, const Buffer& b) { return a.storage == b.storage; })
       .def(
           "touch", [](Buffer& b) { ++b.storage->version; }, "Counts a write made by other means.")

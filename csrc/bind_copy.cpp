@@ -93,16 +93,11 @@ void concatenate(nb::list xs, int axis, Buffer& y) {
   a.p[11] = offsets.data();
   a.n[0] = y.size;
   a.n[1] = static_cast<int64_t>(pointers.size());
-  call(kernel_for(op, place.entry(), y.dtype), a);
+  call(kernel_for(op, place.entry(), y.dtype), a, 1);
 }
 
 void require_index(const std::string& op, const Buffer& index, int64_t low, int64_t high) {
-  const int64_t* i = static_cast<const int64_t*>(input(op, "index", index, kInt64));
-  for (int64_t k = 0; k < index.size; ++k)
-    if (i[k] < low || i[k] >= high)
-      throw nb::index_error(("[" + op + "] expected indices from " + std::to_string(low) + " to " +
-                             std::to_string(high - 1) + ", got " + std::to_string(i[k]))
-                                .c_str());
+  require_in_range({input(op, "index", index, kInt64), index.size, low, high, std::nullopt, op});
 }
 
 void gather(const Buffer& x, const Buffer& index, Buffer& y) {

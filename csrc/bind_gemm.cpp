@@ -68,7 +68,7 @@ std::shared_ptr<void> pack(const Buffer& w, PanelsOf which) {
 std::shared_ptr<void> panels_of(const Buffer& w, PanelsOf which, int64_t rows) {
   constexpr int64_t kFewRows = 4;  // such products read w once, as it lies, or hardly more
   Storage& storage = *w.storage;
-  if (rows < kFewRows || w.size == 0 || storage.shared || storage.readonly) return nullptr;
+  if (recorded_program() || rows < kFewRows || w.size == 0 || storage.shared || storage.readonly) return nullptr;
   if (!storage.panels) storage.panels = std::make_shared<PanelCache>();
   Panels& kept = static_cast<PanelCache*>(storage.panels.get())->of[static_cast<int>(which)];
   const Panels wanted{w.data, w.shape[0], w.shape[1], storage.version, active_table(), nullptr};
@@ -83,6 +83,9 @@ std::shared_ptr<void> panels_of(const Buffer& w, PanelsOf which, int64_t rows) {
 }
 
 // ---------------------------------------------------------------- products
+
+// How a range cuts a product (gemm.h): a recorded one by its rows, as what comes before and after it.
+int64_t by_rows() { return recorded_program() ? 1 : 0; }
 
 void matmul(const Buffer& a, const Buffer& b, bool transpose_a, bool transpose_b, bool accumulate, Buffer& y) {
   static const Place place = place_of("matmul");
@@ -106,7 +109,7 @@ void matmul(const Buffer& a, const Buffer& b, bool transpose_a, bool transpose_b
   args.p[2] = output(op, "y", y, y.dtype);
   require_apart(op, y, a);
   require_apart(op, y, b);
-  const int64_t sizes[] = {batch, m, n, ak, transpose_a, transpose_b, accumulate, batch_a, batch_b};
+  const int64_t sizes[] = {batch, m, n, ak, transpose_a, transpose_b, accumulate, batch_a, batch_b, by_rows()};
   std::memcpy(args.n, sizes, sizeof sizes);
   call(kernel_for(op, place.entry(), y.dtype), args);
 }
@@ -130,7 +133,7 @@ void linear_forward(const Buffer& x, const Buffer& w, const Buffer* b, nb::handl
   require_apart(op, y, x);
   require_apart(op, y, w);
   if (z) require_apart(op, *z, x), require_apart(op, *z, w), require_apart(op, *z, y);
-  const int64_t sizes[] = {m, n, k, activation_index(op, activation)};
+  const int64_t sizes[] = {m, n, k, activation_index(op, activation), by_rows()};
   std::memcpy(a.n, sizes, sizeof sizes);
   a.c[0] = constant;
   const std::shared_ptr<void> panels = panels_of(w, PanelsOf::kTransposed, m);
@@ -157,7 +160,7 @@ void linear_backward_input(const Buffer& dy, const Buffer& w, nb::handle activat
   require_apart(op, dx, dy);
   require_apart(op, dx, w);
   if (a.p[2]) require_apart(op, dx, *s);
-  const int64_t sizes[] = {m, n, k, index};
+  const int64_t sizes[] = {m, n, k, index, by_rows()};
   std::memcpy(a.n, sizes, sizeof sizes);
   a.c[0] = constant;
   const std::shared_ptr<void> panels = panels_of(w, PanelsOf::kAsStored, m);
@@ -179,7 +182,7 @@ void linear_backward_weight(const Buffer& dy, const Buffer& x, bool accumulate, 
   require_apart(op, dw, dy);
   require_apart(op, dw, x);
   if (a.p[3]) require_apart(op, *db, dy), require_apart(op, *db, x), require_apart(op, *db, dw);
-  const int64_t sizes[] = {m, n, k, accumulate};
+  const int64_t sizes[] = {m, n, k, accumulate, by_rows()};
   std::memcpy(a.n, sizes, sizeof sizes);
   call(kernel_for(op, place.entry(), dy.dtype), a);
 }

@@ -82,7 +82,7 @@ void bind_step(nb::module_& m, const Step& step) {
     if (step.flag) a.n[2] = nb::cast<bool>(operands[count - 2]);
     a.p[p++] = tensors.add(op, "params", operands[count - 1], true, false);
     tensors.set(a);
-    call(kernel_for(op, place.entry(), tensors.dtype), a);
+    call(kernel_for(op, place.entry(), tensors.dtype), a, ((2u << (step.states + 1)) - 1) << 1);
   });
 }
 
@@ -115,7 +115,7 @@ void gradient_norm(nb::list grads, Buffer& y) {
   a.p[0] = tensors.add(op, "grads", grads, false, false);
   a.p[1] = output(op, "y", y, tensors.dtype, {1});
   tensors.set(a);
-  call(kernel_for(op, place.entry(), tensors.dtype), a);
+  call(kernel_for(op, place.entry(), tensors.dtype), a, 1);
 }
 
 void clip_coefficient(const Buffer& norm, double max_norm, Buffer& y) {
@@ -137,7 +137,7 @@ void scale_gradients(const Buffer& coefficient, nb::list grads) {
   if (!grads.size()) return;
   a.p[0] = input(op, "coefficient", coefficient, tensors.dtype, {1});
   tensors.set(a);
-  call(kernel_for(op, place.entry(), tensors.dtype), a);
+  call(kernel_for(op, place.entry(), tensors.dtype), a, 2);
 }
 
 }  // namespace

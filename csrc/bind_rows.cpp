@@ -130,12 +130,7 @@ void bind_element_loss(nb::module_& m, Place place) {
 }
 
 void require_labels(const std::string& op, const Buffer& target, int64_t classes, int64_t ignore_index) {
-  const int64_t* t = reinterpret_cast<const int64_t*>(target.data);
-  for (int64_t i = 0; i < target.size; ++i)
-    if ((t[i] < 0 || t[i] >= classes) && t[i] != ignore_index)
-      throw nb::index_error(("[" + op + "] expected target classes from 0 to " + std::to_string(classes - 1) +
-                             " or ignore_index " + std::to_string(ignore_index) + ", got " + std::to_string(t[i]))
-                                .c_str());
+  require_in_range({target.data, target.size, 0, classes, ignore_index, op});
 }
 
 void cross_entropy_forward(const Buffer& logits, const Buffer& target, const Buffer* class_weight,

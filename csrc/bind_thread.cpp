@@ -10,6 +10,7 @@ struct Selected {};
 
 thread_local bool enabled = true;
 thread_local PyObject* host = nullptr;  // a module; kept when the thread ends, as modules are
+PyObject* native_backend = nullptr;     // the module that stands for this one; null while another is the default
 
 PyObject* get_enabled(PyObject*, void*) { return PyBool_FromLong(enabled); }
 
@@ -39,10 +40,17 @@ PyType_Slot selected_slots[] = {{Py_tp_getset, selected_facts}, {0, nullptr}};
 
 }  // namespace
 
+bool gradients_recorded() { return enabled; }
+bool runs_native() { return native_backend && (!host || host == Py_None || host == native_backend); }
+
 void bind_thread(nb::module_& m) {
   nb::class_<Mode>(m, "Mode", nb::type_slots(mode_slots), "The calling thread's mode.").def(nb::init<>());
   nb::class_<Selected>(m, "Selected", nb::type_slots(selected_slots), "What the calling thread selected.")
       .def(nb::init<>());
+  m.def(
+      "set_native_backend",
+      [](nb::handle module) { native_backend = module.is_none() ? nullptr : module.inc_ref().ptr(); },
+      nb::arg("module").none(), "Tells which backend is this one, where it is the default.");
 }
 
 }  // namespace fastbp

@@ -24,6 +24,15 @@ class Buffer {
   int64_t strides[kMaxDims] = {};  // in elements; any sign, 0 where a dimension is expanded
 
   int64_t bytes() const { return size * kItemSize[dtype]; }
+  // The first address of an element and the end of the last.
+  std::pair<const char*, const char*> extent() const {
+    const char *low = data, *high = data + (size ? kItemSize[dtype] : 0);
+    for (int d = 0; size && d < ndim; ++d) {
+      const int64_t reach = (shape[d] - 1) * strides[d] * kItemSize[dtype];
+      (reach < 0 ? low : high) += reach;
+    }
+    return {low, high};
+  }
   std::span<const int64_t> dims() const { return {shape, static_cast<size_t>(ndim)}; }
 
   // New contiguous memory, uninitialised, aligned to a cache line.
@@ -101,7 +110,7 @@ class Buffer {
 
   void allocate() {
     set_contiguous_strides();
-    storage = StorageRef(Storage::own(bytes()));
+    storage = StorageRef(new_memory_is_promised ? Storage::promised(bytes()) : Storage::own(bytes()));
     data = storage->data;
   }
 

@@ -14,10 +14,12 @@
 // linear_backward_input   p = {dy, w, s, dx, panels}, n = {m, n, k, activation, partition}, c = {constant}
 //                         dx (m, k) = activation'(s) · (dy (m, n) · w (n, k)); s may be null without activation, panels
 //                         may be null, or w as linear_pack leaves it
-// linear_backward_weight  p = {dy, x, dw, db}, n = {m, n, k, accumulate, partition}
-//                         dw (n, k) (+)= dy (m, n)ᵀ · x (m, k), db (n) (+)= column sums of dy; db may be null
+// linear_backward_weight  p = {dy, x, dw, db, panels}, n = {m, n, k, accumulate, partition}
+//                         dw (n, k) (+)= dy (m, n)ᵀ · x (m, k), db (n) (+)= column sums of dy; db and panels may be
+//                         null; panels is x as linear_pack_rows leaves it
 // linear_pack             p = {w, panels}, n = {n, k, as_stored}: the panels (pack.h) of w (n, k), or of wᵀ unless
-//                         as_stored
+//                         as_stored; an item is a strip
+// linear_pack_rows        p = {w, panels}, n = {n, k, 1}: the panels of w (n, k) as stored; an item is a row of w
 //
 // activation: index in the unary table, -1 for none. partition: how a range cuts the output: 1 into its rows (of the
 // whole batch), 2 into strips of columns and each strip into its rows, 0 whichever divides the longer side.
@@ -114,6 +116,7 @@ Product<T> linear_backward_weight_product(const Args& a) {
   g.b_column = 1;
   g.c = static_cast<T*>(a.p[2]);
   g.row_sums = static_cast<T*>(a.p[3]);
+  g.panels = static_cast<const T*>(a.p[4]);
   g.accumulate = a.n[3];
   choose_partition(g, a.n[4]);
   return g;
@@ -162,6 +165,32 @@ void linear_pack(const Args& a, int64_t begin, int64_t end, Scratch) {
                 panels + first * padded_columns<T>(g.n) + column * run);
   }
 }
+// Rows [begin, end) of w, all strips.
+template <class T>
+void linear_pack_rows(const Args& a, int64_t begin, int64_t end, Scratch) {
+  constexpr int64_t W = panel_width<T>;
+  const int64_t n = a.n[0], k = a.n[1], whole = k / W * W;
+  const T* w = static_cast<const T*>(a.p[0]);
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t first = row / kChunk * kChunk, run = smaller(n - first, kChunk);
+    T* to = static_cast<T*>(a.p[1]) + first * padded_columns<T>(k) + (row - first) * W;
+    const T* from = w + row * k;
+    for (int64_t j = 0; j < whole; j += W, to += W * run) {
+      store(to, load(from + j));
+      store(to + lanes<T>, load(from + j + lanes<T>));
+    }
+    if (whole < k) pack_strip(from + whole, k, k - whole, 1, to);
+  }
+}
+
+template <class T>
+constexpr Kernel linear_pack_rows_kernel() {
+  Kernel kernel;
+  kernel.phases[0] = {linear_pack_rows<T>, [](const Args& a) { return a.n[0]; }, 1};
+  kernel.work = [](const Args& a) { return a.n[0] * a.n[1] * Cheap::cost; };
+  return kernel;
+}
+
 template <class T>
 constexpr Kernel linear_pack_kernel() {
   Kernel kernel;
@@ -184,6 +213,10 @@ constexpr Entry kGemmEntries[] = {
       {},
       {}}},
     {"linear_pack", Family::kSingle, 0, {linear_pack_kernel<float>(), linear_pack_kernel<double>(), {}, {}}},
+    {"linear_pack_rows",
+     Family::kSingle,
+     0,
+     {linear_pack_rows_kernel<float>(), linear_pack_rows_kernel<double>(), {}, {}}},
     {"linear_backward_input",
      Family::kSingle,
      1,

@@ -91,6 +91,8 @@ NB_MODULE(_native, m) {
   bind_random(m);
   bind_optim(m);
   bind_thread(m);
+  bind_program(m);
+  bind_step(m);
   m.def("available_isas", &available_isas, "Instruction sets that this CPU can run, slowest first.");
   m.def("isa", [] { return std::string(active_table()->isa); }, "The instruction set in use.");
   m.def("set_isa", &set_isa, nb::arg("name"));

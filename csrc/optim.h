@@ -164,12 +164,12 @@ template <class T> void adagrad_step(const Args& a, int64_t begin, int64_t end, 
 // hyper = {step, lr, weight_decay, beta1, beta2, eps, beta1^step, beta2^step}
 //   adam g += weight_decay · param, adamw param *= 1 − lr · weight_decay
 //   m = lerp(m, g, 1 − beta1);  v = beta2 · v + (1 − beta2) g²;  with amsgrad u = max(u, v), else u is v
-//   param −= lr / (1 − beta1^step) · m / (√u / √(1 − beta2^step) + eps)
+//   param −= lr / (1 − beta1^step) · m / (√u · (1 / √(1 − beta2^step)) + eps)
 template <class T, bool decoupled, bool amsgrad> struct Adam {
   static constexpr int operands = 4 + amsgrad;
   Decay<T> decay;
   Lerp<T> lerp;
-  T shrink, beta2, share, root, eps, minus_step;
+  T shrink, beta2, share, inverse_root, eps, minus_step;
 
   FASTBP_INLINE void operator()(vec<T>* v) const {
     vec<T>& param = v[operands - 1];
@@ -180,7 +180,7 @@ template <class T, bool decoupled, bool amsgrad> struct Adam {
     v[2] = v[2] * set1<T>(beta2) + (g * set1<T>(share)) * g;
     vec<T> bound = v[2];
     if constexpr (amsgrad) bound = v[3] = Maximum::apply<T>(v[3], v[2]);
-    const vec<T> denom = sqrt(bound) / set1<T>(root) + set1<T>(eps);
+    const vec<T> denom = sqrt(bound) * set1<T>(inverse_root) + set1<T>(eps);
     param = param + (v[1] * set1<T>(minus_step)) / denom;
   }
 };
@@ -191,7 +191,7 @@ template <class T, bool decoupled, bool amsgrad> Adam<T, decoupled, amsgrad> ada
           static_cast<T>(1 - h[1] * h[2]),
           static_cast<T>(h[4]),
           static_cast<T>(1 - h[4]),
-          static_cast<T>(__builtin_sqrt(1 - h[7])),
+          static_cast<T>(1 / __builtin_sqrt(1 - h[7])),
           static_cast<T>(h[5]),
           static_cast<T>(-(h[1] / (1 - h[6])))};
 }

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
@@ -130,6 +131,13 @@ class BlockCache {
   inline static LargeBlocks& large_ = *new LargeBlocks;  // never destroyed: tensors may outlive every static object
 };
 
+// While true, this thread's new tensors get placeholders: it records a program, whose memory comes later.
+inline thread_local bool new_memory_is_promised = false;
+
+// Placeholders lie where no processor has memory, so that touching one faults.
+constexpr uintptr_t kPlaceholders = uintptr_t{1} << 60;
+inline bool is_placeholder(const void* p) { return reinterpret_cast<uintptr_t>(p) >= kPlaceholders; }
+
 // What buffers onto the same memory have in common. Our own memory follows the Storage in its block.
 struct alignas(kLine) Storage {
   char* data = nullptr;
@@ -140,6 +148,7 @@ struct alignas(kLine) Storage {
   std::shared_ptr<void> panels;  // copies in another layout, as csrc/bind_gemm.cpp keeps them
   bool readonly = false;
   bool shared = false;  // others can write to it unseen: no derived copies of it may be kept
+  bool placeholder = false;
 
   static Storage* own(int64_t bytes) {
     auto* s = new (BlockCache::take(bytes)) Storage;
@@ -156,9 +165,18 @@ struct alignas(kLine) Storage {
     s->owner = std::move(owner);
     return s;
   }
+  // Addresses alone, never given out twice, for what a program that is being recorded will compute.
+  static Storage* promised(int64_t bytes) {
+    static std::atomic<uintptr_t> next{kPlaceholders};
+    auto* s = new (BlockCache::take(0)) Storage;
+    s->data = reinterpret_cast<char*>(next.fetch_add(static_cast<uintptr_t>((bytes / kLine + 1) * kLine)));
+    s->bytes = bytes;
+    s->placeholder = true;
+    return s;
+  }
   static void give_up(Storage* s) {
     if (--s->references) return;
-    const int64_t own_bytes = s->owner ? 0 : s->bytes;
+    const int64_t own_bytes = s->owner || s->placeholder ? 0 : s->bytes;
     s->~Storage();
     BlockCache::give_back(s, own_bytes);
   }
@@ -181,6 +199,7 @@ class StorageRef {
   ~StorageRef() {
     if (storage_) Storage::give_up(storage_);
   }
+  explicit operator bool() const { return storage_; }
   Storage* operator->() const { return storage_; }
   Storage& operator*() const { return *storage_; }
   friend bool operator==(const StorageRef& a, const StorageRef& b) { return a.storage_ == b.storage_; }

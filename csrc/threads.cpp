@@ -97,40 +97,65 @@ Range share(int64_t count, int64_t grain, int index, int parts) {
 
 int64_t size_of(SizeFn function, const Args& args) { return function ? function(args) : 0; }
 
-// A call that the team works on: each phase is cut into as many shares as threads were asked for. Thread i comes for
-// share i first, then for any that is left; whoever finds nothing left in a phase waits until all of it is done.
+// A job that the team works on. Thread i comes for share i of a phase first, then for any that is left; whoever finds
+// nothing left waits until all of the phase is done. A thread that comes late finds what was done without it, and goes
+// on to where the others are.
 struct Region {
-  const Kernel* kernel;
-  const Args* args;
+  const Job* job;
   void* shared;
   char* local;
   int64_t local_stride;
-  int shares, phases;
-  int64_t counts[kMaxPhases];
-  struct alignas(kAlign) Progress {
-    std::atomic<int> done{0};
-    std::atomic<uint64_t> taken[kMaxThreads / 64]{};  // a bit a share
-  } progress[kMaxPhases];
+  int shares;
+  // How far a phase is; a phase finds its slot as an earlier one left it. Values are the phase + 1, above 32 bits that
+  // count the shares done, or have one for each share taken.
+  struct alignas(kAlign) Slot {
+    std::atomic<uint64_t> done;
+    std::atomic<uint64_t> taken[kMaxThreads / 32];
+  };
+  static constexpr int kSlots = 2;  // threads that work are at most one phase apart
+  Slot slots[kSlots];
 
-  bool take(int phase, int share) {
-    std::atomic<uint64_t>& word = progress[phase].taken[share / 64];
-    const uint64_t bit = uint64_t{1} << share % 64;
-    return !(word.load(std::memory_order_relaxed) & bit) && !(word.fetch_or(bit, std::memory_order_relaxed) & bit);
+  void open(const Job& job_to_do, int count) {
+    job = &job_to_do;
+    shares = count;
+    for (Slot& slot : slots) {
+      slot.done.store(0, std::memory_order_relaxed);
+      for (int i = 0; i <= (count - 1) / 32; ++i) slot.taken[i].store(0, std::memory_order_relaxed);
+    }
+  }
+
+  static uint64_t tag(int64_t phase) { return static_cast<uint64_t>(phase + 1) << 32; }
+
+  bool take(int64_t phase, int share) {
+    std::atomic<uint64_t>& word = slots[phase % kSlots].taken[share / 32];
+    const uint64_t bit = uint64_t{1} << share % 32;
+    uint64_t seen = word.load(std::memory_order_relaxed);
+    for (;;) {
+      const uint64_t now = seen < tag(phase) ? tag(phase) : seen;
+      if (now >= tag(phase + 1) || now & bit) return false;
+      if (word.compare_exchange_weak(seen, now | bit, std::memory_order_relaxed)) return true;
+    }
+  }
+
+  void finish(int64_t phase) {
+    std::atomic<uint64_t>& done = slots[phase % kSlots].done;
+    uint64_t seen = done.load(std::memory_order_relaxed);
+    while (!done.compare_exchange_weak(seen, (seen < tag(phase) ? tag(phase) : seen) + 1, std::memory_order_acq_rel)) {
+    }
   }
 
   void work(int me) {
     const Scratch scratch{shared, local ? local + local_stride * me : nullptr};
-    for (int p = 0; p < phases; ++p) {
-      const Phase& phase = kernel->phases[p];
+    for (int64_t p = 0; p < job->phases; ++p) {
       for (int i = 0; i < shares; ++i) {
         const int mine = (me + i) % shares;
         if (!take(p, mine)) continue;
-        const Range range = share(counts[p], phase.grain, mine, shares);
-        if (range.begin < range.end) phase.run(*args, range.begin, range.end, scratch);
-        progress[p].done.fetch_add(1, std::memory_order_acq_rel);
+        job->run(*job, p, mine, shares, scratch);
+        finish(p);
       }
-      if (p + 1 == phases) break;  // the region's end waits for the last
-      for (Pause pause; progress[p].done.load(std::memory_order_acquire) != shares;) pause();
+      if (p + 1 == job->phases) break;  // the region's end waits for the last
+      const std::atomic<uint64_t>& done = slots[p % kSlots].done;
+      for (Pause pause; done.load(std::memory_order_acquire) < tag(p) + static_cast<uint64_t>(shares);) pause();
     }
   }
 };
@@ -222,22 +247,12 @@ bool start(Team& t, int me) {
   return worker.started;
 }
 
-// The most threads that can have a part in some phase.
-int64_t most_shares(const Kernel& kernel, const Args& args) {
-  int64_t most = 0;
-  for (const Phase& phase : kernel.phases) {
-    if (!phase.run) break;
-    most = std::max(most, (phase.count(args) + phase.grain - 1) / phase.grain);
-  }
-  return most;
-}
-
-// How many threads a call is worth: half a gate's work for each.
-int worth(const Team& t, int64_t work, const Kernel& kernel, const Args& args) {
+// How many threads a job is worth: half a gate's work for each.
+int worth(const Team& t, const Job& job) {
   const int64_t gate = t.gate.load(std::memory_order_relaxed);
-  if (work < gate) return 1;
-  const int64_t count = std::min<int64_t>(t.count.load(std::memory_order_relaxed), most_shares(kernel, args));
-  return static_cast<int>(gate < 2 ? count : std::min(count, work / (gate / 2)));
+  if (job.work < gate) return 1;
+  const int64_t count = std::min<int64_t>(t.count.load(std::memory_order_relaxed), job.most_shares);
+  return static_cast<int>(gate < 2 ? count : std::min(count, job.work / (gate / 2)));
 }
 
 // Waking a thread costs the caller about 2 µs, and the thread comes 50 µs later. So sleepers are left alone until as
@@ -270,21 +285,12 @@ void judge(Team& t, Clock::time_point begun, Clock::time_point worked) {
 // Whether a thread needs longer for so much work than `time`: 90 FLOP take it a nanosecond.
 bool outlasts(int64_t work, std::chrono::nanoseconds time) { return work / 90 > time.count(); }
 
-void run_in_team(Team& t, const Kernel& kernel, const Args& args, int64_t shared_bytes, int64_t local_bytes,
-                 int threads, Clock::time_point begun) {
+void run_in_team(Team& t, const Job& job, int threads, Clock::time_point begun) {
   Region& r = t.region;
-  r.kernel = &kernel;
-  r.args = &args;
-  r.local_stride = (local_bytes + kAlign - 1) / kAlign * kAlign + kAlign;
-  r.shared = t.shared.at_least(shared_bytes);
-  r.local = static_cast<char*>(t.local.at_least(local_bytes ? r.local_stride * threads : 0));
-  r.shares = threads;
-  for (r.phases = 0; r.phases < kMaxPhases && kernel.phases[r.phases].run; ++r.phases) {
-    Region::Progress& progress = r.progress[r.phases];
-    r.counts[r.phases] = kernel.phases[r.phases].count(args);
-    progress.done.store(0, std::memory_order_relaxed);
-    for (int i = 0; i <= (threads - 1) / 64; ++i) progress.taken[i].store(0, std::memory_order_relaxed);
-  }
+  r.local_stride = (job.local_bytes + kAlign - 1) / kAlign * kAlign + kAlign;
+  r.shared = t.shared.at_least(job.shared_bytes);
+  r.local = static_cast<char*>(t.local.at_least(job.local_bytes ? r.local_stride * threads : 0));
+  r.open(job, threads);
 
   const uint32_t call = static_cast<uint32_t>(t.door.load(std::memory_order_relaxed) >> 32) + 1;
   t.door.store(uint64_t{call} << 32 | kOpen, std::memory_order_release);
@@ -303,12 +309,23 @@ void run_in_team(Team& t, const Kernel& kernel, const Args& args, int64_t shared
   else t.penalty = {};
 }
 
-void run_alone(const Kernel& kernel, const Args& args, int64_t shared_bytes, int64_t local_bytes) {
-  const Scratch scratch{lone_shared.at_least(shared_bytes), lone_local.at_least(local_bytes)};
-  for (const Phase& phase : kernel.phases) {
-    if (!phase.run) break;
-    if (const int64_t count = phase.count(args)) phase.run(args, 0, count, scratch);
-  }
+void run_alone(const Job& job) {
+  const Scratch scratch{lone_shared.at_least(job.shared_bytes), lone_local.at_least(job.local_bytes)};
+  for (int64_t p = 0; p < job.phases; ++p) job.run(job, p, 0, 1, scratch);
+}
+
+// A kernel's call as a job.
+struct KernelCall {
+  const Kernel& kernel;
+  const Args& args;
+  int64_t counts[kMaxPhases];
+};
+
+void run_share(const Job& job, int64_t p, int share_index, int shares, Scratch scratch) {
+  const KernelCall& c = *static_cast<const KernelCall*>(job.self);
+  const Phase& phase = c.kernel.phases[p];
+  const Range range = share(c.counts[p], phase.grain, share_index, shares);
+  if (range.begin < range.end) phase.run(c.args, range.begin, range.end, scratch);
 }
 
 // ---------------------------------------------------------------- fork
@@ -333,25 +350,42 @@ void after_fork_in_child() {
 
 }  // namespace
 
-void run_kernel(const Kernel& kernel, const Args& args) {
-  const int64_t shared_bytes = size_of(kernel.shared_bytes, args), local_bytes = size_of(kernel.local_bytes, args);
+void run_job(const Job& job) {
   Team& t = team();
-  const int64_t work = size_of(kernel.work, args);
-  const int threads = worth(t, work, kernel, args);
+  const int threads = worth(t, job);
   if (threads > 1 && !t.busy.exchange(true, std::memory_order_acquire)) {
     struct Release {
       std::atomic<bool>& flag;
       ~Release() { flag.store(false, std::memory_order_release); }
     } release{t.busy};
     const auto now = Clock::now();
-    if ((now >= t.alone_until || outlasts(work, t.penalty)) && may_wake(t, threads, work)) {
+    const int64_t total = job.work > INT64_MAX / job.times ? INT64_MAX : job.work * job.times;
+    if ((now >= t.alone_until || outlasts(total, t.penalty)) && may_wake(t, threads, total)) {
       int ready = 1;
       while (ready < threads && start(t, ready)) ++ready;
-      run_in_team(t, kernel, args, shared_bytes, local_bytes, ready, now);
+      run_in_team(t, job, ready, now);
       return;
     }
   }
-  run_alone(kernel, args, shared_bytes, local_bytes);
+  run_alone(job);
+}
+
+void run_kernel(const Kernel& kernel, const Args& args) {
+  KernelCall call{kernel, args, {}};
+  Job job{0,
+          size_of(kernel.work, args),
+          1,
+          0,
+          size_of(kernel.shared_bytes, args),
+          size_of(kernel.local_bytes, args),
+          run_share,
+          &call};
+  for (; job.phases < kMaxPhases && kernel.phases[job.phases].run; ++job.phases) {
+    const Phase& phase = kernel.phases[job.phases];
+    call.counts[job.phases] = phase.count(args);
+    job.most_shares = std::max(job.most_shares, (call.counts[job.phases] + phase.grain - 1) / phase.grain);
+  }
+  run_job(job);
 }
 
 int thread_count() { return team().count.load(); }

@@ -38,7 +38,13 @@ setattr(_tape, "Function", Function)  # noqa: B010  PyTorch's place for it is au
 
 # Loaded when first used, so that `import fastbp` stays quick.
 _LAZY = {"nn", "optim", "data", "train", "serialization"}
-_LAZY_NAMES = {"save": "serialization", "load": "serialization", "CheckError": "kernels.checker"}
+_LAZY_NAMES = {
+    "save": "serialization",
+    "load": "serialization",
+    "CheckError": "kernels.checker",
+    "compile": "program.compile",
+    "CompileError": "program.compile",
+}
 
 
 def __getattr__(name: str) -> Any:

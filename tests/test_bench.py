@@ -156,7 +156,8 @@ class TestWorkloads:
 
     @pytest.mark.parametrize("name", ["rl", "mnist_small"])
     def test_steps_agree_with_the_reference(self, name):
-        workloads.verify(workloads.eager_step(workloads.WORKLOADS[name]), workloads.WORKLOADS[name])
+        for make in (workloads.eager_step, workloads.compiled_step):
+            workloads.verify(make(workloads.WORKLOADS[name]), workloads.WORKLOADS[name])
 
     def test_another_loss_is_refused(self):
         with pytest.raises(ArithmeticError, match=r"\[rl\] expected losses .* got \[7.0, 7.0, 7.0\]"):
@@ -179,7 +180,7 @@ class TestCommand:
         content = json.loads(Path("out.json").read_text())
         assert content["machine"]["threads"].startswith("2 ")
         names = [result["name"] for result in content["results"]]
-        assert names == [*(f"{kind} 4x6x8" for kind in cases.PRODUCTS), *short.KERNELS, "rl (eager)"]
+        assert names == [*(f"{kind} 4x6x8" for kind in cases.PRODUCTS), *short.KERNELS, "rl (compiled)", "rl (eager)"]
         for result in content["results"]:
             assert set(result) == {"table", "name", "seconds", "work", "peak", "fraction"}
             assert min(result["seconds"], result["work"], result["peak"], result["fraction"]) > 0

@@ -33,9 +33,10 @@ PLACES = (
 SMALL = 1000  # elements; with fewer, starting threads is most of a call: these run on one, and once on three
 # What the extension has besides kernels.
 NOT_KERNELS = {
-    "Buffer", "Mode", "Selected", "available_isas", "copy_loop", "empty", "empty_broadcast", "fma_loop", "from_array",
-    "from_dlpack", "isa", "observe_calls", "set_isa", "set_stream_gate", "set_threads", "set_work_gate", "stream_gate",
-    "thread_reason", "threads", "work_gate",
+    "Buffer", "Mode", "Program", "RecordingError", "Selected", "Step", "available_isas", "copy_loop", "empty",
+    "empty_broadcast", "empty_panels", "find_slots", "fma_loop", "from_array", "from_dlpack", "isa", "observe_calls",
+    "panel_width", "record_into", "set_isa", "set_native_backend", "set_stream_gate", "set_threads", "set_work_gate",
+    "stream_gate", "thread_reason", "threads", "work_gate",
 }  # fmt: skip
 
 

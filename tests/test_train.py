@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from compiled_runs import all_state, assert_same
+from settings import native_settings_kept
 
 import fastbp
 from fastbp import nn, optim, train
@@ -103,10 +106,12 @@ class TestLoop:
             return ((prediction - target).square().sum(dim=1) * sample_weight).sum() / sample_weight.sum()
 
         model = linear()
-        got = train.evaluate(model, Batches(x, y, weight, batch_size=8, drop_last=True), loss)["loss"]
+        batches = Batches(x, y, weight, batch_size=8, drop_last=True)
+        got = train.evaluate(model, batches, loss, compile=False)["loss"]
         np.testing.assert_array_equal(np.concatenate(seen), weight)
         assert math.isnan(got)  # batches without any weight have no mean
-        got = train.evaluate(model, Batches(x[:12], y[:12], weight[:12], batch_size=9), loss)["loss"]
+        batches = Batches(x[:12], y[:12], weight[:12], batch_size=9)
+        got = train.evaluate(model, batches, loss, compile=False)["loss"]
         expected = train.evaluate(model, Batches(x[:10], y[:10], batch_size=10), nn.MSELoss())["loss"]
         assert got == pytest.approx(expected, rel=1e-5)
 
@@ -150,7 +155,7 @@ class TestSchedule:
 
 
 def scripted(values: list[float]):
-    """A metric that returns the given values, one per epoch of one batch."""
+    """A metric that returns the given values, one per epoch of one batch: numbers, which cannot be compiled."""
     values = iter(values)
     return {"score": lambda prediction, target: next(values)}
 
@@ -183,14 +188,20 @@ class TestCallbacks:
     def test_early_stopping_waits_for_patience(self, mode, values):
         stopping = train.EarlyStopping("score", patience=3, mode=mode)
         data = Batches(*problem(), **ONE_BATCH)
-        history = run(epochs=6, data=data, metrics=scripted(values), callbacks=[stopping])
+        history = run(epochs=6, data=data, metrics=scripted(values), callbacks=[stopping], compile=False)
         assert history.epochs == 5
         assert history.stop_reason == "score has not improved for 3 epochs"
 
     def test_early_stopping_counts_only_changes_above_min_delta(self):
         stopping = train.EarlyStopping("score", patience=2, min_delta=0.5)
         data = Batches(*problem(), **ONE_BATCH)
-        history = run(epochs=9, data=data, metrics=scripted([5, 4.8, 4.4, 4.2, 4.1, 0]), callbacks=[stopping])
+        history = run(
+            epochs=9,
+            data=data,
+            metrics=scripted([5, 4.8, 4.4, 4.2, 4.1, 0]),
+            callbacks=[stopping],
+            compile=False,
+        )
         assert history.epochs == 5
 
     def test_best_weights_are_put_back(self):
@@ -199,7 +210,7 @@ class TestCallbacks:
         best = train.BestWeights("score", mode="max")
         callbacks = [best, lambda run: kept.append(weights(run.model))]
         data = Batches(*problem(), **ONE_BATCH)
-        run(model, epochs=4, data=data, metrics=scripted([1, 5, 2, 3]), callbacks=callbacks)
+        run(model, epochs=4, data=data, metrics=scripted([1, 5, 2, 3]), callbacks=callbacks, compile=False)
         assert best.epoch == 2
         for mine, expected, last in zip(weights(model), kept[1], kept[3], strict=True):
             np.testing.assert_array_equal(mine, expected)
@@ -329,3 +340,336 @@ class TestProgress:
             "train.fit(model, nn.MSELoss(), optim.SGD(model.parameters(), lr=0.1), data, 2)\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def dropping(seed: int = 0):
+    """Layers with dropout, so that the random numbers of every step matter."""
+    fastbp.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 12), nn.Tanh(), nn.Dropout(0.3), nn.Linear(12, 1))
+
+
+def weighted_loss(prediction, target, sample_weight=None):
+    error = (prediction - target).square().sum(dim=1)
+    return error.mean() if sample_weight is None else (error * sample_weight).sum() / sample_weight.sum()
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: optim.SGD(p, lr=0.05, momentum=0.9),
+    "adam": lambda p: optim.Adam(p, lr=0.01),
+}
+SCHEDULES = {
+    None: lambda optimizer: {},
+    "epoch": lambda optimizer: {"scheduler": lr_scheduler.StepLR(optimizer, 2, gamma=0.5), "schedule": "epoch"},
+    "batch": lambda optimizer: {"scheduler": lr_scheduler.ExponentialLR(optimizer, 0.9), "schedule": "batch"},
+    "one cycle": lambda optimizer: {
+        "scheduler": lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=40),
+        "schedule": "batch",
+    },
+    "plateau": lambda optimizer: {"scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)},
+}
+
+
+def fitted(compile, make=dropping, optimizer="sgd", data=None, schedule=None, epochs=3, loss=weighted_loss, **options):
+    """Curves, weights, state and random numbers after a run."""
+    model = make()
+    rule = OPTIMIZERS[optimizer](model.parameters())
+    batches = (data or (lambda: Batches(*problem(45), batch_size=10, shuffle=True, seed=4)))()
+    options |= SCHEDULES[schedule](rule)
+    history = train.fit(model, loss, rule, batches, epochs, compile=compile, **options)
+    return [
+        ("curves", dict(history.curves)),
+        ("epoch", getattr(batches, "epoch", None)),
+        *all_state((model, rule, options.get("scheduler") if schedule not in (None, "plateau") else None), False),
+    ]
+
+
+class TestCompiled:
+    """What fit leaves does not depend on whether its steps are programs."""
+
+    @pytest.fixture(autouse=True, params=[1, 2])
+    def threads(self, request):
+        with native_settings_kept():
+            fastbp.set_num_threads(request.param)
+            yield
+
+    @pytest.mark.parametrize("schedule", SCHEDULES)
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_weights_and_curves_are_equal(self, optimizer, schedule):
+        options = {"optimizer": optimizer, "schedule": schedule}
+        options["metrics"] = [train.mean_squared_error, train.mean_absolute_error]
+        options["validation"] = Batches(*problem(13, seed=1), batch_size=5)
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    @pytest.mark.parametrize(
+        "batches",
+        [
+            {"batch_size": 10},
+            {"batch_size": 10, "shuffle": True, "seed": 9},
+            {"batch_size": 10, "shuffle": True, "drop_last": True},
+            {"batch_size": 45, "shuffle": True},
+            {"batch_size": 100},
+            {"batch_size": 1},
+        ],
+        ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items()),
+    )
+    @pytest.mark.parametrize("weights", [False, True])
+    def test_any_batches(self, batches, weights):
+        weight = np.random.default_rng(5).random(45).astype(np.float32)
+
+        def data():
+            return Batches(*problem(45), *([weight] if weights else []), **batches)
+
+        options = {"data": data, "metrics": {"error": train.mean_absolute_error}}
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    @pytest.mark.parametrize("kind", ["list", "transform", "float64", "small integers", "memory-mapped"])
+    def test_any_data(self, kind, tmp_path):
+        x, y = problem(45)
+
+        def data():
+            if kind == "list":  # not arrays whose rows a program could take itself
+                return list(Batches(x, y, batch_size=10))
+            if kind == "transform":
+                return Batches(x, y, batch_size=10, transform=lambda a, b: (a * 2, b))
+            if kind == "small integers":  # of which each batch becomes int64
+                return Batches((x * 10).astype(np.int8), y, batch_size=10)
+            if kind == "memory-mapped":
+                np.save(tmp_path / "x.npy", x)
+                return Batches(np.load(tmp_path / "x.npy", mmap_mode="r"), y, batch_size=10, shuffle=True)
+            return Batches(x.astype(np.float64), y.astype(np.float64), batch_size=10, shuffle=True)
+
+        def make():
+            model = dropping()
+            return model.to(dtype=fastbp.float64) if kind == "float64" else model
+
+        def loss(prediction, target):
+            return weighted_loss(prediction, target)
+
+        if kind == "small integers":
+            integers = make
+
+            class Cast(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.inner = integers()
+
+                def forward(self, x):
+                    return self.inner(x.to(fastbp.float32))
+
+            make = Cast
+        options = {"data": data, "make": make, "loss": loss}
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    def test_classes_with_accuracy(self):
+        x, _ = problem(45)
+        y = np.random.default_rng(1).integers(0, 4, 45)
+
+        def make():
+            fastbp.manual_seed(0)
+            return nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 4))
+
+        options = {
+            "make": make,
+            "data": lambda: Batches(x, y, batch_size=8, shuffle=True),
+            "loss": nn.CrossEntropyLoss(),
+            "metrics": [train.accuracy],
+            "validation": Batches(x[:20], y[:20], batch_size=7),
+            "optimizer": "adam",
+        }
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    def test_batches_of_many_rows(self):
+        options = {"data": lambda: Batches(*problem(2500), batch_size=1100, shuffle=True), "optimizer": "adam"}
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    def test_callbacks_see_and_may_change_the_model_between_epochs(self):
+        def freeze(run):
+            if run.history.epochs == 2:
+                run.model[0].weight.requires_grad = False
+            with fastbp.no_grad():
+                run.model[3].weight.mul_(0.5)
+
+        options = {"epochs": 4, "callbacks": [freeze, train.BestWeights("loss")]}
+        assert_same(fitted(False, **options), fitted(True, **options))
+
+    def test_evaluate_and_predict(self):
+        x, y = problem(45)
+        model = dropping()
+        for batch_size in (1, 10, 45):
+            data = Batches(x, y, batch_size=batch_size)
+            for loss in (None, weighted_loss):
+                measured = [
+                    train.evaluate(model, data, loss, [train.mean_absolute_error], compile=compile)
+                    for compile in (False, True)
+                ]
+                assert measured[0] == measured[1] and len(measured[0]) == 1 + (loss is not None)
+            outputs = [train.predict(model, data, compile=compile) for compile in (False, True)]
+            assert outputs[0].tobytes() == outputs[1].tobytes() and outputs[0].shape == (45, 1)
+            assert model.training
+
+    def test_evaluate_with_sample_weights_of_zero(self):
+        x, y = problem(20)
+        data = Batches(x, y, np.zeros(20, np.float32), batch_size=5)
+        for compile in (False, True):
+            assert math.isnan(train.evaluate(dropping(), data, weighted_loss, compile=compile)["loss"])
+
+    def test_a_loss_that_is_not_finite_in_a_later_epoch(self):
+        """The weights are those after the step before it."""
+
+        class Spoiled(Batches):
+            def next_order(self):
+                if self.epoch == 1:
+                    self.arrays[1][25] = np.nan
+                return super().next_order()
+
+        for kind in (Batches, Spoiled):
+            states = []
+            for compile in (False, True):
+                model = dropping()
+                rule = optim.Adam(model.parameters(), lr=0.01)
+                schedule = lr_scheduler.ExponentialLR(rule, 0.9)
+                data = kind(*problem(45), batch_size=10)
+
+                def spoil(run, data=data, kind=kind):
+                    if kind is Batches:
+                        data.arrays[1][25] = np.nan
+
+                with pytest.raises(FloatingPointError, match=r"got -?nan in epoch 2, batch 3: lower the learning rate"):
+                    train.fit(
+                        model,
+                        weighted_loss,
+                        rule,
+                        data,
+                        3,
+                        scheduler=schedule,
+                        schedule="batch",
+                        callbacks=[spoil],
+                        compile=compile,
+                    )
+                assert schedule.last_epoch == 7  # five steps of the first epoch, two of the second
+                states.append([("step", rule._cohorts[0].cells[0]), *all_state((model, rule, schedule), False)])
+            random = [state.pop() for state in states]  # the step by hand has drawn its dropout
+            assert random[0][0] == random[1][0] == "random state"
+            assert_same(*states)
+
+    def test_the_bar_counts_all_steps(self, capsys):
+        for compile in (False, True):
+            run(epochs=2, progress=True, compile=compile, data=Batches(*problem(45), batch_size=2))
+            shown = capsys.readouterr().err
+            assert "46/46" in shown and "epoch 2/2" in shown
+
+    def test_ctrl_c_between_steps_of_a_program(self):
+        """From a metric's side of the loop nothing is seen: the curves of finished epochs are returned."""
+        pressed = []
+
+        def press(epoch):
+            if epoch == 25 and not pressed:
+                pressed.append(epoch)
+                raise KeyboardInterrupt
+            return 1.0
+
+        model = dropping()
+        rule = optim.Adam(model.parameters(), lr=0.01)
+        schedule = lr_scheduler.LambdaLR(rule, press)
+        history = train.fit(
+            model,
+            weighted_loss,
+            rule,
+            Batches(*problem(45), batch_size=5),
+            9,
+            scheduler=schedule,
+            schedule="batch",
+        )
+        assert history.interrupted and history.epochs == 2
+        assert int(rule._cohorts[0].cells[0]) == schedule.last_epoch <= 25
+
+
+class TestNotCompiled:
+    """Steps that need the host run operation by operation, after one warning."""
+
+    def assert_warned_once(self, task="fit", match="cannot be compiled", **options):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            got = fitted(True, **options)
+        assert len(caught) == 1 and f"[{task}] the steps run operation by operation" in str(caught[0].message)
+        assert match in str(caught[0].message)
+        assert_same(fitted(False, **options), got)
+
+    @pytest.mark.parametrize("data", [None, lambda: list(Batches(*problem(45), batch_size=10))])
+    def test_a_model_that_reads_a_value(self, data):
+        class Reading(nn.Sequential):
+            def forward(self, x):
+                y = super().forward(x)
+                return y * 0.5 if y.detach().sum().item() > 0 else y
+
+        def make():
+            fastbp.manual_seed(0)
+            return Reading(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+        self.assert_warned_once(make=make, data=data, match="return the tensor and read it outside")
+
+    def test_a_model_that_counts_its_calls(self):
+        counts = []
+
+        class Counting(nn.Sequential):
+            n = 0
+
+            def forward(self, x):
+                self.n += 1
+                counts.append(self.n)
+                return super().forward(x)
+
+        def make():
+            fastbp.manual_seed(0)
+            return Counting(nn.Linear(3, 8), nn.Linear(8, 1))
+
+        self.assert_warned_once(make=make, match="set an attribute of a module")
+        assert counts[-15:] == list(range(1, 16))  # of the run that was not compiled
+        assert counts.count(15) == 2  # and of the other one
+
+    def test_a_metric_that_returns_a_number(self):
+        def number(prediction, target):
+            return float((prediction - target).abs().mean().item())
+
+        self.assert_warned_once(metrics=[number], match="")
+
+    def test_a_metric_of_the_host_in_evaluate(self):
+        data = Batches(*problem(45), batch_size=10)
+        model = dropping()
+
+        def number(prediction, target):
+            return (prediction - target).abs().mean().numpy().max()
+
+        expected = train.evaluate(model, data, None, [number], compile=False)
+        with pytest.warns(UserWarning, match=r"^\[evaluate\] the steps run operation by operation") as caught:
+            assert train.evaluate(model, data, None, [number]) == expected
+        assert len(caught) == 1
+
+    def test_a_model_that_reads_a_value_in_predict(self):
+        class Reading(nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * float(x.sum().item() > 0)
+
+        model, data = Reading(3, 1), Batches(*problem(45), batch_size=10)
+        expected = train.predict(model, data, compile=False)
+        with pytest.warns(UserWarning, match=r"^\[predict\] the steps run operation by operation") as caught:
+            np.testing.assert_array_equal(train.predict(model, data), expected)
+        assert len(caught) == 1
+
+    def test_a_label_out_of_range_is_an_error_as_it_is_by_hand(self):
+        x, _ = problem(45)
+        y = np.random.default_rng(1).integers(0, 4, 45)
+        y[33] = 4
+        model = nn.Linear(3, 4)
+        before = weights(model)
+        with pytest.raises(IndexError, match="4"):
+            run(model, data=Batches(x, y, batch_size=10), loss=nn.CrossEntropyLoss())
+        for mine, expected in zip(weights(model), before, strict=True):
+            np.testing.assert_array_equal(mine, expected)
+
+    def test_without_compiling_there_is_no_warning(self):
+        class Reading(nn.Linear):
+            def forward(self, x):
+                return super().forward(x) * float(x.sum().item() > 0)
+
+        fitted(False, make=lambda: Reading(3, 1))

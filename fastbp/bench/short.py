@@ -11,7 +11,7 @@ from typing import Any
 from fastbp.bench.cases import PRODUCTS, memory_case, product
 from fastbp.bench.machine import copy_peaks, fma_peak
 from fastbp.bench.timing import Timing, fraction, seconds
-from fastbp.bench.workloads import WORKLOADS, eager_step, verify
+from fastbp.bench.workloads import WORKLOADS, compiled_step, eager_step, verify
 
 SHAPES = ((64, 784, 128), (128, 512, 512), (1024, 1024, 1024))
 KERNELS = ("relu", "relu backward", "add", "exp", "tanh", "sum", "cross-entropy with gradient", "SGD", "Adam")
@@ -38,9 +38,11 @@ def results() -> Iterator[Result]:
         yield _result("bandwidth", name, TIMING.alternate(runs), call.bytes, copies)
     for name in STEPS:
         workload = WORKLOADS[name]
-        verify(eager_step(workload), workload)
-        times = TIMING.alternate({"peak": peak.call, "kernel": eager_step(workload)})
-        yield _result("steps", f"{name} (eager)", times, workload.operations, {"peak": peak})
+        for make in (compiled_step, eager_step):
+            verify(make(workload), workload)
+            times = TIMING.alternate({"peak": peak.call, "kernel": make(workload)})
+            kind = "compiled" if make is compiled_step else "eager"
+            yield _result("steps", f"{name} ({kind})", times, workload.operations, {"peak": peak})
 
 
 def _result(table: str, name: str, times: dict[str, list[float]], work: int, peaks: dict[str, Any]) -> Result:

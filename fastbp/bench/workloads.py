@@ -100,6 +100,22 @@ def eager_step(workload: Workload) -> Step:
     return module_step(fastbp, workload, fastbp.tensor)
 
 
+def compiled_step(workload: Workload) -> Step:
+    """A step of fastbp as one program, which gets the batch as its arguments."""
+    model, optimizer, loss_of = parts(fastbp, workload, fastbp.tensor)
+    batch = tuple(map(fastbp.tensor, workload.data()))
+
+    @fastbp.compile
+    def train(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_of(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return functools.partial(train, *batch)
+
+
 def losses(step: Step, count: int = 3) -> list[float]:
     """The losses of the next steps."""
     return [float(step()) for _ in range(count)]

@@ -70,9 +70,13 @@ class Batches:
         return (self.rows if self.drop_last else self.rows + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        return self._epoch(self.next_order())
+
+    def next_order(self) -> np.ndarray | None:
+        """Start an epoch and return its permutation, or None where rows keep their order."""
         order = self.order(self.epoch) if self.shuffle else None
         self.epoch += 1
-        return self._epoch(order)
+        return order
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the permutation (rows,) int64 that a shuffled epoch follows."""

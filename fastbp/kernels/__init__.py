@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastbp._native import Selected
+from fastbp._native import Program, Selected, record_into, set_native_backend
 from fastbp.kernels import native
 
 _HOST = ("native", "reference")
@@ -46,6 +46,11 @@ def host() -> Any:
     return _selected.host or _default
 
 
+def host_is_native() -> bool:
+    """Whether kernels run natively, and unchecked, in this thread."""
+    return host() is native
+
+
 def checking() -> bool:
     """Whether kernels are compared with their references in this thread."""
     return _chosen.checking and _chosen.name == "native"
@@ -60,13 +65,66 @@ def _backend(name: str, check: bool) -> Any:
 
 @contextmanager
 def _selection(name: str, check: bool) -> Iterator[None]:
-    host = _backend(name, check)
-    previous = _chosen.name, _chosen.checking, _selected.host
-    _chosen.name, _chosen.checking, _selected.host = name, check, host
+    if isinstance(_selected.host, Recording):
+        raise RuntimeError("[backend] expected a backend to be chosen outside of a compiled function, got one inside")
+    previous = _chosen.name, _chosen.checking
+    _chosen.name, _chosen.checking = name, check
+    try:
+        with selected(_backend(name, check)):
+            yield
+    finally:
+        _chosen.name, _chosen.checking = previous
+
+
+@contextmanager
+def selected(host: Any) -> Iterator[None]:
+    """Runs host kernels on this backend, a module or an object with a module's kernels, in this thread."""
+    previous, _selected.host = _selected.host, host
     try:
         yield
     finally:
-        _chosen.name, _chosen.checking, _selected.host = previous
+        _selected.host = previous
+
+
+class Recording:
+    """A backend that notes kernel calls in `program` and runs none. Meanwhile new tensors hold no memory."""
+
+    def __init__(self) -> None:
+        self.program = Program()
+
+
+def recorder() -> Any:
+    """The recording in progress in this thread, or None."""
+    host = _selected.host
+    return host if isinstance(host, Recording) else None
+
+
+@contextmanager
+def recorded(recording: Recording) -> Iterator[None]:
+    """Makes a recording the backend of this thread."""
+    if recorder() is not None:
+        raise RuntimeError("[compile] expected one recording at a time, got a second one inside")
+    with selected(recording):
+        record_into(recording.program)
+        try:
+            yield
+        finally:
+            record_into(None)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Runs kernels even while this thread records: for state that outlives the recorded function."""
+    recording = recorder()
+    if recording is None:
+        yield
+        return
+    record_into(None)
+    try:
+        with selected(None):
+            yield
+    finally:
+        record_into(recording.program)
 
 
 @contextmanager
@@ -99,3 +157,4 @@ def check() -> Iterator[None]:
 
 
 _default = _backend("native", _Chosen.checking)
+set_native_backend(None if _Chosen.checking else native)

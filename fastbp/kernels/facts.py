@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PARTITIONS = ("elements", "rows", "outputs", "none")
+PARTITIONS = ("elements", "rows", "output rows", "outputs", "none")
 
 
 class Facts(NamedTuple):
@@ -20,8 +20,10 @@ class Facts(NamedTuple):
 
     inputs, inplace, outputs: operands that are read, read and written, written.
     optional, lists: operands that may be None; operands that are lists of tensors.
+    whole: operands that every part of the work needs in full, whatever their shape.
     partition: how the work may be cut: "elements" (anywhere in the flat outputs), "rows" (rows of the outputs need
-        the same rows of the inputs), "outputs" (anywhere in the outputs, each needing all inputs), "none".
+        the same rows of the inputs), "output rows" (rows of the outputs, each needing all inputs), "outputs" (the same,
+        but not by rows), "none".
     dtypes: the types T that the kernel exists for.
     saved: what a unary operation keeps for its derivative, "x" or "y"; None for other kernels.
     """
@@ -33,6 +35,7 @@ class Facts(NamedTuple):
     outputs: tuple[str, ...]
     optional: frozenset[str]
     lists: frozenset[str]
+    whole: frozenset[str]
     partition: str
     dtypes: tuple[str, ...]
     saved: str | None
@@ -91,6 +94,7 @@ def kernel(
     inputs: str = "",
     inplace: str = "",
     outputs: str = "",
+    whole: str = "",
     partition: str = "elements",
     operations: int | Callable[..., int] = 1,
     dtypes: str = "float32 float64",
@@ -99,8 +103,8 @@ def kernel(
     """Declare the facts of a reference kernel, whose body then sees NumPy arrays only.
 
     Operands are names separated by spaces, "?" after one that may be None, "*" after a list of tensors; all other
-    parameters are by-value constants. `operations` is a function of the named arguments, or a number of operations
-    for each element of the last operand that is written.
+    parameters are by-value constants. `whole` names operands too. `operations` is a function of the named arguments, or
+    a number of operations for each element of the last operand that is written.
     """
     groups = [words.split() for words in (inputs, inplace, outputs)]
     names = [tuple(word.rstrip("?*") for word in group) for group in groups]
@@ -126,6 +130,7 @@ def kernel(
             outputs=names[2],
             optional=frozenset(word.rstrip("?*") for word in marked if "?" in word),
             lists=frozenset(word.rstrip("?*") for word in marked if "*" in word),
+            whole=frozenset(whole.split()),
             partition=partition,
             dtypes=tuple(dtypes.split()),
             saved=saved,

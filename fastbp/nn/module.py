@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from fastbp import dtypes
 from fastbp.autograd import no_grad
@@ -13,6 +14,7 @@ from fastbp.nn.state import copy_into
 from fastbp.tensor import Tensor
 
 _structure = 0
+instances: WeakSet[Module] = WeakSet()  # all modules: who holds a tensor, a recorded program wants to know
 
 
 def structure_version() -> int:
@@ -49,6 +51,7 @@ class Module:
     def __init__(self) -> None:
         self.training = True
         self._buffers = {}
+        instances.add(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"[{type(self).__name__}] expected a forward method, got none")

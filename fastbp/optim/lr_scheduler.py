@@ -49,6 +49,9 @@ class LRScheduler:
 
     def step(self) -> None:
         """Moves on by one and sets the learning rates."""
+        self._advance()
+
+    def _advance(self) -> None:
         self.last_epoch += 1
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from types import ModuleType
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from fastbp.optim.state import checked_state, write_state
 from fastbp.tensor import Tensor, filled, tensor
 
 _FREE_OPTIONS = ("name", "initial_lr")  # what users and schedulers may add to a group
+
+
+instances: WeakSet[Optimizer] = WeakSet()  # all optimizers: a recording looks whether their options change
 
 
 @dataclass(eq=False)
@@ -33,10 +37,17 @@ class Cohort:
     hyper: Tensor
     slots: tuple[str, ...]
 
+    count: int  # of live scalars
+
     @property
     def cells(self) -> np.ndarray:
         """`hyper` as a writable array."""
         return np.asarray(self.hyper.buffer)
+
+    @property
+    def live(self) -> np.ndarray:
+        """The live scalars in `hyper`."""
+        return self.cells[1 : 1 + self.count]
 
 
 class Optimizer:
@@ -55,10 +66,12 @@ class Optimizer:
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
         if isinstance(params, (Tensor, Mapping)):
             raise TypeError(f"{self._tag} expected an iterable of tensors or of groups, got a {type(params).__name__}")
+        instances.add(self)
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._cohorts: list[Cohort] = []
+        self._synced = object()  # another one whenever what the kernels read may no longer be what it was
         given: list[Any] = list(params)
         if not given:
             raise ValueError(f"{self._tag} expected parameters, got an empty list")
@@ -77,6 +90,10 @@ class Optimizer:
     def _slots(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Names of the state tensors that the options ask for."""
         return ()
+
+    def _choices(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        """The options that decide which kernels run, and on what."""
+        return self._slots(group)
 
     def _update(
         self,
@@ -132,6 +149,7 @@ class Optimizer:
             kinds.setdefault((param.device, param.dtype), []).append(param)
         for members in kinds.values():
             self._cohorts.append(self._new_cohort(group, members))
+        self._synced = object()
 
     def _check_params(self, index: int, params: list[Any]) -> None:
         seen = {id(param) for group in self.param_groups for param in group["params"]}
@@ -164,7 +182,7 @@ class Optimizer:
         for cell in self._progress.values():
             cells[cell] = 0.0 if cell == 0 else 1.0  # the count starts at 0, powers at 1
         self._write(cells, group)
-        cohort = Cohort(group, params, tensor(cells).to(params[0].device), ())
+        cohort = Cohort(group, params, tensor(cells).to(params[0].device), (), len(self._live(group)))
         self._create_state(cohort)
         return cohort
 
@@ -180,8 +198,9 @@ class Optimizer:
         ids = {id(param) for param in kept}
         rest = [param for param in cohort.params if id(param) not in ids]
         cohort.params = kept
-        other = Cohort(cohort.group, rest, cohort.hyper.clone(), cohort.slots)
+        other = Cohort(cohort.group, rest, cohort.hyper.clone(), cohort.slots, cohort.count)
         self._cohorts.insert(self._cohorts.index(cohort) + 1, other)
+        self._synced = object()
         return other
 
     # Steps
@@ -202,6 +221,11 @@ class Optimizer:
         """
         for cohort in self._cohorts:
             self._write(cohort.cells, cohort.group)
+        self._synced = object()
+
+    def _frozen(self) -> tuple[Any, ...]:
+        """What a recorded step cannot be told: another value needs another recording."""
+        return tuple((id(cohort), len(cohort.params), self._choices(cohort.group)) for cohort in self._cohorts)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every parameter that has a gradient; returns what `closure`, called first, returns."""

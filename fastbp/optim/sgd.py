@@ -50,6 +50,9 @@ class SGD(Optimizer):
     def _slots(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] != 0 else ()
 
+    def _choices(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return *self._slots(group), bool(group["nesterov"])
+
     def _update(
         self,
         k: ModuleType,

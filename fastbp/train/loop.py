@@ -1,4 +1,4 @@
-"""The fit loop: epochs of steps, validation, schedule, callbacks. One step is one function, built by `eager_step`."""
+"""The fit loop: epochs of steps, validation, schedule, callbacks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from fastbp.tensor import Tensor
 from .callbacks import Callback, FunctionCallback
 from .history import History, Run
 from .progress import progress_bar
-
-Metric = Callable[[Tensor, Tensor], Any]
-Step = Callable[[Tensor, Tensor, "Tensor | None"], list[float]]
+from .steps import Metric, Predicting, Steps, measuring, training
 
 
 def fit(
@@ -34,6 +32,7 @@ def fit(
     schedule: str = "epoch",
     callbacks: Sequence[Callback | Callable[[Run], Any]] = (),
     progress: bool | None = None,
+    compile: bool = True,
 ) -> History:
     """Train a model and return the curves of loss and metrics.
 
@@ -49,6 +48,9 @@ def fit(
     validation loss, or the loss where there is no validation.
     callbacks: `Callback` objects, or functions of the `Run` called after each epoch.
     progress: True shows a bar on standard error, False none, None a bar on a terminal only.
+    compile: run the steps as programs (see `fastbp.compile`): model, loss and metrics are then recorded, and their
+    Python code runs once for each shape and mode. Where they need a tensor's value on the host, a warning is given and
+    they run operation by operation, as they do with compile=False.
 
     Ctrl-C ends the run: the curves of the finished epochs are returned with `interrupted` set. The model is left in the
     mode, train or eval, in which it came. Raises ValueError if an epoch has no batch, FloatingPointError if the loss
@@ -69,8 +71,9 @@ def fit(
     hooks = [entry if isinstance(entry, Callback) else FunctionCallback(entry) for entry in callbacks]
 
     run = Run(model, optimizer, epochs)
-    step = eager_step(model, loss, optimizer, list(measures.values()))
     after_batch = scheduler.step if scheduler is not None and schedule == "batch" else _nothing
+    steps = training(model, loss, optimizer, list(measures.values()), after_batch, compile)
+    checks = measuring(model, loss, list(measures.values()), compile)
     bar = progress_bar(progress, epochs * len(data) if isinstance(data, Sized) else None)
     was_training = model.training
     try:
@@ -79,9 +82,9 @@ def fit(
         for epoch in range(1, epochs + 1):
             bar.set_description_str(f"epoch {epoch}/{epochs}")
             model.train()
-            values = _train_epoch(step, data, epoch, ["loss", *measures], after_batch, bar.update)
+            values = _train_epoch(steps, data, epoch, ["loss", *measures], bar.update)
             if validation is not None:
-                measured = evaluate(model, validation, loss, measures)
+                measured = _measure(model, checks, validation, ["loss", *measures])
                 values |= {f"validation_{name}": value for name, value in measured.items()}
             if scheduler is not None and schedule == "epoch":
                 scheduler.step(*[values.get("validation_loss", values["loss"])] if plateau else ())
@@ -106,72 +109,57 @@ def evaluate(
     data: Iterable[Sequence[Tensor]],
     loss: Callable[..., Tensor] | None = None,
     metrics: Mapping[str, Metric] | Sequence[Metric] = (),
+    compile: bool = True,
 ) -> dict[str, float]:
     """Return the mean loss and metrics of a model over batches, in eval mode and without gradients.
 
-    data, loss, metrics and their means as in `fit`. Returns {"loss": ..., metric: ...}. Raises ValueError for no batch.
+    data, loss, metrics, compile and the means as in `fit`. Returns {"loss": ..., metric: ...}. Raises ValueError for no
+    batch.
     """
     measures = _named(metrics)
-    means = _Means([*(["loss"] if loss is not None else []), *measures])
+    names = [*(["loss"] if loss is not None else []), *measures]
+    return _measure(model, measuring(model, loss, list(measures.values()), compile), data, names)
+
+
+def _measure(model: Any, steps: Steps, data: Iterable[Sequence[Tensor]], names: list[str]) -> dict[str, float]:
+    means = _Means(names)
     with _evaluating(model):
-        for batch in data:
-            x, y, sample_weight = _unpack("evaluate", batch)
-            prediction = model(x)
-            values = [] if loss is None else [_loss_value(loss, prediction, y, sample_weight).item()]
-            values += [_number(metric(prediction, y)) for metric in measures.values()]
-            means.add(values, y, sample_weight)
+        for group in steps.run(data):
+            means.add(group)
     return means.result("evaluate")
 
 
-def predict(model: Any, data: Iterable[Sequence[Tensor]]) -> np.ndarray:
-    """Return the model's outputs for the first tensor of every batch, joined along the rows, as a NumPy array."""
+def predict(model: Any, data: Iterable[Sequence[Tensor]], compile: bool = True) -> np.ndarray:
+    """Return the model's outputs for the first tensor of every batch, joined along the rows, as a NumPy array.
+
+    compile: as in `fit`.
+    """
+    steps = Predicting(model, compile)
     with _evaluating(model):
-        outputs = [np.array(model(batch[0]).numpy()) for batch in data]
+        outputs = [steps(batch[0]) for batch in data]
     if not outputs:
         raise ValueError("[predict] expected at least one batch, got none")
     return np.concatenate(outputs)
 
 
-def eager_step(model: Any, loss: Callable[..., Tensor], optimizer: Any, metrics: Sequence[Metric]) -> Step:
-    """Return the function of one batch that trains on it and returns its loss and metrics.
-
-    A loss that is not finite is returned without changing a weight.
-    """
-
-    def step(x: Tensor, y: Tensor, sample_weight: Tensor | None) -> list[float]:
-        optimizer.zero_grad()
-        prediction = model(x)
-        value = _loss_value(loss, prediction, y, sample_weight)
-        number = value.item()
-        if math.isfinite(number):
-            value.backward()
-            optimizer.step()
-        with no_grad():
-            return [number, *(_number(metric(prediction, y)) for metric in metrics)]
-
-    return step
-
-
 def _train_epoch(
-    step: Step,
+    steps: Steps,
     data: Iterable[Sequence[Tensor]],
     epoch: int,
     names: list[str],
-    after_batch: Callable[[], Any],
-    update: Callable[[], Any],
+    update: Callable[[int], Any],
 ) -> dict[str, float]:
     means = _Means(names)
-    for number, batch in enumerate(data, 1):
-        x, y, sample_weight = _unpack("fit", batch)
-        values = step(x, y, sample_weight)
-        if not math.isfinite(values[0]):
-            raise FloatingPointError(
-                f"[fit] expected a finite loss, got {values[0]} in epoch {epoch}, batch {number}: "
-                "lower the learning rate, or look for NaN or very large values in the data"
-            )
-        means.add(values, y, sample_weight)
-        after_batch()
-        update()
+    try:
+        for group in steps.run(data):
+            means.add(group)
+            update(len(group))
+    except FloatingPointError as error:
+        value, number = error.args
+        raise FloatingPointError(
+            f"[fit] expected a finite loss, got {value} in epoch {epoch}, batch {number}: "
+            "lower the learning rate, or look for NaN or very large values in the data"
+        ) from None
     return means.result("fit")
 
 
@@ -183,12 +171,13 @@ class _Means:
         self.weight = 0.0
         self.batches = 0
 
-    def add(self, values: Sequence[float], y: Tensor, sample_weight: Tensor | None) -> None:
-        weight = len(y) if sample_weight is None else sample_weight.sum().item()
-        for name, value in zip(self.totals, values, strict=True):
-            self.totals[name] += weight * value
-        self.weight += weight
-        self.batches += 1
+    def add(self, group: Sequence[tuple[Sequence[float], float]]) -> None:
+        """Adds batches: values and weight of each."""
+        for values, weight in group:
+            for name, value in zip(self.totals, values, strict=True):
+                self.totals[name] += weight * value
+            self.weight += weight
+            self.batches += 1
 
     def result(self, function: str) -> dict[str, float]:
         if self.batches == 0:
@@ -208,29 +197,11 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _loss_value(loss: Callable[..., Tensor], prediction: Tensor, y: Tensor, sample_weight: Tensor | None) -> Tensor:
-    value = loss(prediction, y) if sample_weight is None else loss(prediction, y, sample_weight=sample_weight)
-    if value.numel() != 1:
-        raise ValueError(f"[fit] expected a loss of one number, got shape {tuple(value.shape)}")
-    return value
-
-
-def _unpack(function: str, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
-        raise ValueError(f"[{function}] expected batches (x, y) or (x, y, sample_weight), got {got}")
-    return batch[0], batch[1], batch[2] if len(batch) == 3 else None
-
-
 def _named(metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metric]:
     named = dict(metrics) if isinstance(metrics, Mapping) else {metric.__name__: metric for metric in metrics}
     if "loss" in named or len(named) != len(metrics):
         raise ValueError("[fit] expected metrics with names of their own, other than 'loss'")
     return named
-
-
-def _number(value: Any) -> float:
-    return float(value.item() if hasattr(value, "item") else value)
 
 
 def _nothing() -> None: ...

@@ -39,7 +39,7 @@ def concatenate(xs: list[np.ndarray], axis: int, y: np.ndarray) -> None:
     y[...] = np.concatenate(xs, axis)
 
 
-@kernel(inputs="x index", outputs="y", partition="rows", dtypes=ALL)
+@kernel(inputs="x index", outputs="y", whole="x", partition="rows", dtypes=ALL)
 def gather(x: np.ndarray, index: np.ndarray, y: np.ndarray) -> None:
     """y[i] = x[index[i]]: x (rows, inner), index int64 of any shape with values in [0, rows), y (index.size, inner)."""
     y[...] = x[index.reshape(-1)]

@@ -35,7 +35,7 @@ def matmul_operations(a: np.ndarray, transpose_a: bool, y: np.ndarray, **_: obje
     return 2 * y.size * a.shape[-2 if transpose_a else -1]
 
 
-@kernel(inputs="a b", outputs="y", partition="outputs", operations=matmul_operations)
+@kernel(inputs="a b", outputs="y", partition="output rows", operations=matmul_operations)
 def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, accumulate: bool, y: np.ndarray) -> None:
     """y (+)= a·b: a (batch, m, k), or (batch, k, m) if transpose_a; b (batch, k, n), or (batch, n, k) if transpose_b;
     y (batch, m, n). A batch of 1 in a or b serves all; two-dimensional operands are a batch of 1."""
@@ -46,6 +46,7 @@ def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, a
 @kernel(
     inputs="x w b?",
     outputs="z? y",
+    whole="w b",
     partition="rows",
     operations=lambda x, w, **_: 2 * x.shape[0] * w.shape[0] * w.shape[1],
 )
@@ -76,6 +77,7 @@ def linear_forward(
 @kernel(
     inputs="dy w s?",
     outputs="dx",
+    whole="w",
     partition="rows",
     operations=lambda dy, w, **_: 2 * dy.shape[0] * w.shape[0] * w.shape[1],
 )
@@ -90,7 +92,9 @@ def linear_backward_input(
         activate(f"{activation}_backward", constant, total, s, dx)
 
 
-@kernel(inputs="dy x", outputs="dw db?", partition="outputs", operations=lambda dy, x, **_: 2 * dy.size * x.shape[1])
+@kernel(
+    inputs="dy x", outputs="dw db?", partition="output rows", operations=lambda dy, x, **_: 2 * dy.size * x.shape[1]
+)
 def linear_backward_weight(
     dy: np.ndarray, x: np.ndarray, accumulate: bool, dw: np.ndarray, db: np.ndarray | None
 ) -> None:

@@ -34,6 +34,7 @@ def write(
 @kernel(
     inputs="logits target class_weight? sample_weight? denominator",
     outputs="losses dlogits?",
+    whole="class_weight denominator",
     partition="rows",
     operations=lambda logits, **_: COSTLY * logits.size,
 )
@@ -80,6 +81,7 @@ def cross_entropy_forward(
 @kernel(
     inputs="logits target class_weight? sample_weight? denominator",
     outputs="losses dlogits?",
+    whole="class_weight denominator",
     partition="rows",
     operations=lambda logits, **_: COSTLY * logits.size,
 )
@@ -151,6 +153,7 @@ def element_loss(name: str, equation: str, function: Callable[..., Any], cost: i
     globals()[body.__name__] = kernel(
         inputs="x target pos_weight? sample_weight? denominator",
         outputs="losses dx?",
+        whole="pos_weight denominator",
         partition="rows",
         operations=lambda x, **_: cost * x.size,
     )(body)

@@ -44,7 +44,7 @@ def adam_advance(hyper: np.ndarray) -> None:
     hyper[6:8] *= hyper[3:5]
 
 
-@kernel(inputs="hyper grads*", inplace="velocities* params*", operations=over_parameters(6))
+@kernel(inputs="hyper grads*", inplace="velocities* params*", whole="hyper", operations=over_parameters(6))
 def sgd_step(
     hyper: np.ndarray,
     grads: list[np.ndarray],
@@ -70,7 +70,10 @@ def sgd_step(
 
 
 @kernel(
-    inputs="hyper grads*", inplace="square_averages* grad_averages* velocities* params*", operations=over_parameters(12)
+    inputs="hyper grads*",
+    inplace="square_averages* grad_averages* velocities* params*",
+    whole="hyper",
+    operations=over_parameters(12),
 )
 def rmsprop_step(
     hyper: np.ndarray,
@@ -107,7 +110,7 @@ def rmsprop_step(
         p -= T(lr) * g
 
 
-@kernel(inputs="hyper grads*", inplace="sums* params*", operations=over_parameters(8))
+@kernel(inputs="hyper grads*", inplace="sums* params*", whole="hyper", operations=over_parameters(8))
 def adagrad_step(hyper: np.ndarray, grads: list[np.ndarray], sums: list[np.ndarray], params: list[np.ndarray]) -> None:
     """Adagrad, hyper = (step t, lr, λ, lr_decay η, ε):
 
@@ -146,11 +149,14 @@ def adam(
         v[...] = T(beta2) * v + T(1 - beta2) * (g * g)
         if max_exp_avg_sqs:
             v = np.maximum(max_exp_avg_sqs[i], v, out=max_exp_avg_sqs[i])
-        p -= T(lr / (1 - power1)) * (m / (np.sqrt(v) / T(np.sqrt(1 - power2)) + T(eps)))
+        p -= T(lr / (1 - power1)) * (m / (np.sqrt(v) * T(1 / np.sqrt(1 - power2)) + T(eps)))
 
 
 @kernel(
-    inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16)
+    inputs="hyper grads*",
+    inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*",
+    whole="hyper",
+    operations=over_parameters(16),
 )
 def adam_step(
     hyper: np.ndarray,
@@ -163,7 +169,7 @@ def adam_step(
     """Adam, hyper = (step, lr, λ, β₁, β₂, ε, β₁ᵗ, β₂ᵗ):
 
         g ← g + λ·p;   m ← m + (1 − β₁)·(g − m);   v ← β₂·v + (1 − β₂)·g²;   w ← max(w, v)
-        p ← p − lr/(1 − β₁ᵗ)·m/(√w/√(1 − β₂ᵗ) + ε)
+        p ← p − lr/(1 − β₁ᵗ)·m/(√w·(1/√(1 − β₂ᵗ)) + ε)
 
     w is v without max_exp_avg_sqs ([]), else AMSGrad's maximum. As PyTorch's Adam (Kingma and Ba, 2015).
     """
@@ -171,7 +177,10 @@ def adam_step(
 
 
 @kernel(
-    inputs="hyper grads*", inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*", operations=over_parameters(16)
+    inputs="hyper grads*",
+    inplace="exp_avgs* exp_avg_sqs* max_exp_avg_sqs* params*",
+    whole="hyper",
+    operations=over_parameters(16),
 )
 def adamw_step(
     hyper: np.ndarray,
@@ -199,7 +208,7 @@ def clip_coefficient(norm: np.ndarray, max_norm: float, y: np.ndarray) -> None:
     y[...] = np.minimum(T(1), T(max_norm) / (norm + T(1e-6)))
 
 
-@kernel(inputs="coefficient", inplace="grads*", operations=lambda grads, **_: size(grads))
+@kernel(inputs="coefficient", inplace="grads*", whole="coefficient", operations=lambda grads, **_: size(grads))
 def scale_gradients(coefficient: np.ndarray, grads: list[np.ndarray]) -> None:
     """g ← g·coefficient for every tensor; coefficient (1,)."""
     for g in grads:

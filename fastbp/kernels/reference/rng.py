@@ -60,7 +60,7 @@ def scaled(word: np.ndarray, n: np.ndarray) -> np.ndarray:
     return w1 * n1 + (middle >> HALF) + ((middle & LOW) + w0 * n1 >> HALF)
 
 
-@kernel(inputs="state", outputs="y", operations=24)
+@kernel(inputs="state", outputs="y", whole="state", operations=24)
 def uniform(state: np.ndarray, low: float, high: float, y: np.ndarray) -> None:
     """y = low + u·(high − low), u uniform in [0, 1); every step rounded to the type of y."""
     T = y.dtype.type
@@ -68,7 +68,7 @@ def uniform(state: np.ndarray, low: float, high: float, y: np.ndarray) -> None:
     y[...] = T(low) + u * (T(high) - T(low))
 
 
-@kernel(inputs="state", outputs="y", operations=96)
+@kernel(inputs="state", outputs="y", whole="state", operations=96)
 def normal(state: np.ndarray, mean: float, std: float, y: np.ndarray) -> None:
     """y = mean + z·std with z standard normal by Box and Muller: of uniforms u, v = elements 2i, 2i + 1 come
     z = r·cos a and r·sin a, where r = √(−2 log(1 − u)) and a = 2πv, a rounded to the type of y."""
@@ -80,7 +80,7 @@ def normal(state: np.ndarray, mean: float, std: float, y: np.ndarray) -> None:
     y[...] = T(mean) + z.astype(y.dtype).reshape(y.shape) * T(std)
 
 
-@kernel(inputs="state", outputs="mask", operations=24)
+@kernel(inputs="state", outputs="mask", whole="state", operations=24)
 def dropout_mask(state: np.ndarray, p: float, mask: np.ndarray) -> None:
     """mask[i] = 0 where 32-bit word i < p·2³², else 1/(1 − p); one word an element for both types."""
     dropped = words32(state, mask.size).reshape(mask.shape) < np.float64(p) * 2.0**32
@@ -98,7 +98,7 @@ def permutation(state: np.ndarray, y: np.ndarray) -> None:
         y[i], y[j] = y[j], y[i]
 
 
-@kernel(inputs="state", outputs="y", operations=48, dtypes="int64")
+@kernel(inputs="state", outputs="y", whole="state", operations=48, dtypes="int64")
 def randint(state: np.ndarray, low: int, high: int, y: np.ndarray) -> None:
     """y[i] = low + word64_i·(high − low) div 2⁶⁴: integers in [low, high)."""
     draws = scaled(words64(state, y.size), np.array((high - low) % 2**64, np.uint64))
