@@ -107,6 +107,9 @@ nb::object call_known(Step& step, PyObject* args) {
   if (found == step.known.end()) return {};
   std::rotate(step.known.begin(), found, found + 1);
   const std::shared_ptr<Known> known = step.known.front();  // another thread may forget it meanwhile
+  nb::object held[kMostInputs];  // while the GIL is given away, others may give the tensors other memory
+  for (size_t i = 0; i < known->inputs.size(); ++i)
+    held[i] = nb::borrow(TensorSlots::at(PyTuple_GET_ITEM(args, static_cast<Py_ssize_t>(i)), slots.buffer));
   std::vector<Buffer> results;
   if (!run_program(*known->program, {given, known->inputs.size()}, known->outputs, results)) return {};
   if (!step.last.is(known->owner)) step.last = known->owner;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import threading
 from collections import namedtuple
 
@@ -1659,3 +1661,18 @@ def test_a_number_argument_does_not_fill_memory():
     for number in range(300):
         compiled(fastbp.ones(1), number)
     assert count_variants(compiled) <= 128
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_models_and_optimizers_are_watched_as_the_first_ones(copied):
+    def setup():
+        model, optimizer = copied((lambda m: (m, optim.Adam(m.parameters(), lr=0.1)))(perceptron()))
+        return training_step(model, optimizer), model, optimizer
+
+    def between(t, model, optimizer):
+        if t == 1:
+            optimizer.param_groups[0]["lr"] = 0.02
+        if t == 2:
+            model.append(nn.Tanh())
+
+    assert_same_run(setup, BATCHES, between)

@@ -48,10 +48,14 @@ class Module:
     training: bool
     _buffers: dict[str, bool]  # name → whether state_dict has it; the tensors themselves are attributes
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)  # of copies too, which are not initialised
+        instances.add(self)
+        return self
+
     def __init__(self) -> None:
         self.training = True
         self._buffers = {}
-        instances.add(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"[{type(self).__name__}] expected a forward method, got none")

@@ -63,15 +63,25 @@ class Optimizer:
     _not_negative: ClassVar[tuple[str, ...]] = ()  # options that must be numbers of at least 0
     _progress: ClassVar[dict[str, int]] = {"step": 0}  # what `hyper` counts by itself: name → cell
 
+    _options: list[list[Any]]  # that were copied to where the kernels read them
+    _synced: object  # another one whenever what the kernels read may no longer be what it was
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)  # of copies too, which are not initialised
+        instances.add(self)
+        self._options, self._synced = [], object()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_options", "_synced")}
+
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
         if isinstance(params, (Tensor, Mapping)):
             raise TypeError(f"{self._tag} expected an iterable of tensors or of groups, got a {type(params).__name__}")
-        instances.add(self)
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._cohorts: list[Cohort] = []
-        self._synced = object()  # another one whenever what the kernels read may no longer be what it was
         given: list[Any] = list(params)
         if not given:
             raise ValueError(f"{self._tag} expected parameters, got an empty list")
@@ -221,7 +231,9 @@ class Optimizer:
         """
         for cohort in self._cohorts:
             self._write(cohort.cells, cohort.group)
-        self._synced = object()
+        options = [[v for name, v in group.items() if name != "params"] for group in self.param_groups]
+        if options != self._options:
+            self._options, self._synced = options, object()
 
     def _frozen(self) -> tuple[Any, ...]:
         """What a recorded step cannot be told: another value needs another recording."""
