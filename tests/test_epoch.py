@@ -758,6 +758,7 @@ def test_ctrl_c_leaves_the_steps_before_it(with_schedule):
             os.kill(os.getpid(), signal.SIGINT)
 
     helper = threads_of_python.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     helper.start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -765,6 +766,7 @@ def test_ctrl_c_leaves_the_steps_before_it(with_schedule):
     finally:
         over.set()
         helper.join()
+        signal.signal(signal.SIGINT, before)
     done = int(cells[0])
     assert 0 < done < rows
     after = all_state(state, False)
