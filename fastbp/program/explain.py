@@ -14,7 +14,7 @@ from fastbp.program.calls import Call
 from fastbp.program.chunks import CHUNK
 from fastbp.program.memory import ARENA, BLOCK, CHUNKED, EACH_SHARE
 from fastbp.program.passes.panels import Pack
-from fastbp.program.schedule import ALONE, TEAM
+from fastbp.program.schedule import ALONE, GUARD, TEAM
 from fastbp.program.variant import Variant
 from fastbp.tensor import Tensor
 
@@ -84,7 +84,7 @@ def _run(variant: Variant, names: dict[int, str]) -> Iterator[_Row | None]:
         yield from [None] * (stage - at)
         at = stage
         step, rows = items[i].step, items[i].rows
-        cut = f"rows {rows}" if rows > 0 else {ALONE: "alone", TEAM: "team"}.get(rows, "every share")
+        cut = f"rows {rows}" if rows > 0 else {ALONE: "alone", TEAM: "team", GUARD: "guard"}.get(rows, "every share")
         cells = (f"… phase {phase + 1} of {items[i].stages}", "", "") if phase else _cells(step)
         yield _Row((str(i), str(stage), cut, *cells), [] if phase else _operands(step, names))
 
