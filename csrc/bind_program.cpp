@@ -1,4 +1,5 @@
 // Bindings of recorded programs.
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -47,9 +48,10 @@ nb::list phases_of(const Program& program) {
   return all;
 }
 
-nb::object run(Program& program, const std::vector<const Buffer*>& inputs, const std::vector<const Buffer*>& outputs) {
+std::optional<nb::list> run(Program& program, const std::vector<const Buffer*>& inputs,
+                            const std::vector<const Buffer*>& outputs) {
   std::vector<Buffer> results;
-  if (!run_program(program, inputs, outputs, results)) return nb::none();
+  if (!run_program(program, inputs, outputs, results)) return std::nullopt;
   nb::list list;
   for (Buffer& result : results) list.append(nb::cast(std::move(result)));
   return list;

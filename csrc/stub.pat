@@ -8,6 +8,10 @@ _native\.Buffer\.(dtype|ndim|size|version)$:
     @property
     def \1(self) -> int: ...
 
+_native\.Buffer\.(extent|storage)$:
+    @property
+    def \1(self) -> tuple[int, int]: ...
+
 _native\.Buffer\.contiguous$:
     @property
     def contiguous(self) -> bool: ...

@@ -8,7 +8,7 @@ import threading
 import traceback
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastbp import _native, kernels
 from fastbp._native import RecordingError
@@ -45,6 +45,11 @@ class CompileError(RuntimeError):
 
 class Compiled(_native.Step):
     """A function that runs as a program. Made by `fastbp.compile`."""
+
+    if TYPE_CHECKING:  # what csrc/bind_step.cpp has beside the call itself
+        _last: Variant | None
+
+        def _remember(self, *facts: Any) -> None: ...
 
     def __init__(self, function: Callable[..., Any], keep_grads: bool = False, require_finite: bool = False) -> None:
         super().__init__()
