@@ -11,8 +11,8 @@ void run_phase(const Job& job, int64_t phase, int share, int shares, Scratch scr
   const Epoch& epoch = *static_cast<const Epoch*>(job.self);
   const Job& inner = epoch.program.job();
   const int64_t step = phase / (inner.phases + 1), stage = phase % (inner.phases + 1) - 1;
+  if (epoch.program.is_ending() && step >= epoch.begun) return;  // a guard has ended a step before this one
   if (stage >= 0) return inner.run(inner, stage, share, shares, scratch);
-  if (epoch.program.is_ending()) return;
   if (share == 0) {
     epoch.begun = step + 1;
     epoch.program.save();

@@ -225,7 +225,7 @@ void Program::plan(Group& group, const std::vector<std::vector<Group::Slides>>& 
                    std::vector<int64_t>& shared_at) {
   for (Group::Member& member : group.members) {
     const size_t i = static_cast<size_t>(member.call);
-    const RecordedCall& call = calls_[i];
+    RecordedCall& call = calls_[i];
     const Kernel& kernel = call.kernel();
     const Phase& phase = kernel.phases[member.phase];
     const Args& args = call.args[0];
@@ -339,7 +339,7 @@ void Program::begin_chunk(const Group& group, int share, int64_t chunk) const {
   for (const Group::Slide& slide : group.slides[static_cast<size_t>(share)].chunk) slide.move(chunk * kChunk);
   if (group.chunked != Group::kTerms) return;
   for (const Group::Member& member : group.members) {  // linear_backward_weight: n = {m, n, k, accumulate, …}
-    Args& args = const_cast<RecordedCall*>(member.recorded)->args[static_cast<size_t>(share)];
+    Args& args = member.recorded->args[static_cast<size_t>(share)];
     args.n[0] = std::min(chunk_rows_ - chunk * kChunk, kChunk);
     args.n[3] = chunk > 0;
   }

@@ -44,7 +44,7 @@ struct Group {
     int call, phase;
     // Found by `finish`:
     RangeFn run;
-    const RecordedCall* recorded;
+    RecordedCall* recorded;
     int64_t units;           // of the phase in a row; all of them where there are no rows
     int64_t rows_of_a_unit;  // 1, or more where a unit spans rows
     int64_t grain;

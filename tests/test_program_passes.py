@@ -14,6 +14,7 @@ from settings import native_settings_kept
 
 import fastbp
 from fastbp import _native, nn, optim
+from fastbp.bench.workloads import WORKLOADS, compiled_step
 from fastbp.kernels import reference
 from fastbp.kernels.storage import Buffer
 from fastbp.nn import functional as F
@@ -984,3 +985,12 @@ def test_uses_find_calls_by_memory():
     assert [recorded.calls[i].kernel for i in uses.writing(y)] == ["exp_forward", "copy"]
     assert uses.of(y, 1, 2) == [1]
     assert not uses.outlives(y) and uses.outlives(recorded.inputs[0]) and uses.outlives(recorded.outputs[0])
+
+
+@pytest.mark.parametrize("name", ["rl", "mnist_small", "mnist", "deep"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_training_step_has_one_barrier_inside_and_one_at_its_end(name, threads):
+    with native_settings_kept():
+        fastbp.set_num_threads(threads)
+        step = compiled_step(WORKLOADS[name])
+        assert step.func._prepared(step.args, {}).built.program.barriers == 1

@@ -80,18 +80,17 @@ class Compiled(_native.Step):
 
     def _run(self, key: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Any:
         """(what the function returns,), or None where no program can be sure to do the same."""
-        variants = self._variants.setdefault(key, [])
-        for variant in variants:
-            if variant.holds():
-                result = variant.run(tensors)
-                self._know(variant, args, kwargs)
-                return result
-        variant = self._recorded(key, tensors, args, kwargs)
-        result = variant.run(tensors, first=True)
+        found = self._holding(key)
+        variant = found or self._recorded(key, args, kwargs)
+        result = variant.run(tensors, first=found is None)
         self._know(variant, args, kwargs)
         return result
 
-    def _recorded(self, key: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> Variant:
+    def _holding(self, key: Any) -> Variant | None:
+        """A recording that stands for the function now."""
+        return next((variant for variant in self._variants.get(key, ()) if variant.holds()), None)
+
+    def _recorded(self, key: Any, args: Any, kwargs: Any) -> Variant:
         """A new recording, whose events have happened."""
         variant = None
         while variant is None:
@@ -114,9 +113,9 @@ class Compiled(_native.Step):
         """A recording that holds for these arguments; a new one has run nothing, and its events have not happened."""
         key, tensors = _key(args, kwargs)
         args, kwargs = tree.rebuild((args, kwargs), tensors)
-        found = next((v for v in self._variants.get(key, ()) if v.holds()), None)
+        found = self._holding(key)
         if found is None:
-            found = self._recorded(key, tensors, args, kwargs)
+            found = self._recorded(key, args, kwargs)
             for event in reversed(found.events):
                 event.undo()
         return found
@@ -132,7 +131,7 @@ class Compiled(_native.Step):
         """A recording that holds for so many rows of the arrays as arguments."""
         structure = tree.flatten((tuple(arrays), {}), [])
         kinds = tuple([((rows, *t.shape[1:]), t.buffer.dtype, t._requires_grad) for t in arrays])
-        return next((v for v in self._variants.get(_context(structure, kinds), ()) if v.holds()), None)
+        return self._holding(_context(structure, kinds))
 
     def run_epoch(
         self,

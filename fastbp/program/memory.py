@@ -54,7 +54,8 @@ def homes_of(
     wanted: list[tuple[int, int, int]] = []  # of the arena: (storage, bytes, bytes of a row)
     fleeting = _fleeting(items, groups)
     private = {touch.storage for item in items if item.rows in (EVERY, GUARD) for touch in item.touches if touch.writes}
-    for begin, size in _storages(constants, items, kept):
+    sizes = _storages([*constants, *[item.step for item in items], *kept])
+    for begin, size in sizes.items():
         if begin < PLACEHOLDERS or begin in homes:
             continue
         if begin in chunks.local:
@@ -68,9 +69,8 @@ def homes_of(
             each += _lines(size)
         else:
             wanted.append((begin, size, 0))
-    lives = {} if chunks.rows else _lives(items, stages, {b for b, _ in _storages(constants, (), kept)})
+    lives = {} if chunks.rows else _lives(items, stages, set(_storages([*constants, *kept])))
     places, arena = _placed([(begin, size, lives.get(begin, _ALWAYS)) for begin, size, _ in wanted])
-    sizes = dict(_storages(constants, items, kept))
     for begin, _, row_bytes in wanted:
         kind = CHUNKED if begin in chunks.local else ARENA
         homes[begin] = begin, max(sizes[begin], 1), kind, places[begin], row_bytes
@@ -101,13 +101,9 @@ def _placed(wanted: Sequence[tuple[int, int, tuple[int, int]]]) -> tuple[dict[in
     return offsets, max((end for _, end, _ in placed), default=0)
 
 
-def _storages(constants: Sequence[Call], items: Sequence[Item], kept: Sequence[Pack]) -> list[tuple[int, int]]:
-    found: dict[int, int] = {}
-    for step in (*constants, *[item.step for item in items], *kept):
-        for _, b in step.buffers():
-            begin, size = b.storage
-            found[begin] = size
-    return list(found.items())
+def _storages(steps: Sequence[Call | Pack]) -> dict[int, int]:
+    """The address and bytes of all memory that steps touch."""
+    return dict(b.storage for step in steps for _, b in step.buffers())
 
 
 def _fleeting(items: Sequence[Item], groups: Sequence[Sequence[Group]]) -> dict[int, tuple[int, int]]:

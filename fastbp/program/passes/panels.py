@@ -14,6 +14,7 @@ from typing import NamedTuple
 from fastbp._native import PLACEHOLDERS, empty_panels
 from fastbp.kernels.storage import Buffer
 from fastbp.program.calls import Call, Touch
+from fastbp.program.passes.uses import Uses
 
 _FEWEST_ROWS = 4  # of x in x·wᵀ: fewer read w once, as it lies
 _FEWEST_WEIGHT_ROWS = 32  # of dw: fewer do not repay a copy of x
@@ -55,10 +56,10 @@ def add_panels(calls: Sequence[Call]) -> Panelled:
     """The calls with packs for the products among them. New tensors must be placeholders."""
     wanted: dict[tuple[int, bool], Pack] = {}  # by address of the matrix and whether it is transposed
     of_call: dict[int, Pack] = {}
-    writers = _writers(calls)
+    uses = Uses(calls, ())
     for i, call in enumerate(calls):
         matrix, transposed = _second_factor(call)
-        if matrix is None or not _SMALLEST <= matrix.size <= _LARGEST or not _packable(call, matrix, i, writers):
+        if matrix is None or not _SMALLEST <= matrix.size <= _LARGEST or not _packable(call, matrix, i, uses):
             continue
         key = matrix.data_ptr, transposed
         if key not in wanted:
@@ -70,18 +71,18 @@ def add_panels(calls: Sequence[Call]) -> Panelled:
         packs.setdefault(pack.matrix.storage[0], []).append(pack)
 
     steps: list[Call | Pack] = []
-    uses: dict[int, Buffer] = {}
+    read: dict[int, Buffer] = {}
     for pack in wanted.values():
-        if pack.matrix.data_ptr >= PLACEHOLDERS and pack.matrix.storage[0] not in writers:
+        if pack.matrix.data_ptr >= PLACEHOLDERS and not uses.writing(pack.matrix):
             steps.append(pack)  # of an input
     for i, call in enumerate(calls):
         if i in of_call:
-            uses[len(steps)] = of_call[i].panels
+            read[len(steps)] = of_call[i].panels
         steps.append(call)
         for touch in call.touches():
             if touch.writes:
                 steps += [p for p in packs.get(touch.storage, ()) if _overlap(touch, p.matrix)]
-    return Panelled(steps, uses, [pack for pack in wanted.values() if pack.matrix.data_ptr < PLACEHOLDERS])
+    return Panelled(steps, read, [pack for pack in wanted.values() if pack.matrix.data_ptr < PLACEHOLDERS])
 
 
 def _second_factor(call: Call) -> tuple[Buffer | None, bool]:
@@ -95,24 +96,15 @@ def _second_factor(call: Call) -> tuple[Buffer | None, bool]:
     return None, False
 
 
-def _packable(call: Call, matrix: Buffer, i: int, writers: dict[int, list[tuple[int, Touch]]]) -> bool:
+def _packable(call: Call, matrix: Buffer, i: int, uses: Uses) -> bool:
     """Whether the panels are up to date when the call reads them."""
-    written = [(j, touch) for j, touch in writers.get(matrix.storage[0], ()) if _overlap(touch, matrix)]
     if matrix.data_ptr < PLACEHOLDERS:
         return call.kernel != "linear_backward_weight"  # whatever writes to it is followed by a pack
-    low, high = matrix.extent
+    written = uses.writing(matrix)
     if not written:
         return True
-    return len(written) == 1 and written[0][0] < i and (written[0][1].low, written[0][1].high) == (low, high)
-
-
-def _writers(calls: Sequence[Call]) -> dict[int, list[tuple[int, Touch]]]:
-    writers: dict[int, list[tuple[int, Touch]]] = {}
-    for i, call in enumerate(calls):
-        for touch in call.touches():
-            if touch.writes:
-                writers.setdefault(touch.storage, []).append((i, touch))
-    return writers
+    whole = any(touch.writes and (touch.low, touch.high) == matrix.extent for touch in uses.touches[written[0]])
+    return len(written) == 1 and written[0] < i and whole
 
 
 def _overlap(touch: Touch, b: Buffer) -> bool:
