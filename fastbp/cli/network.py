@@ -61,8 +61,8 @@ class Network:
         if x.shape[1] != self.sizes[0]:
             raise ValueError(f"expected rows of {self.sizes[0]} values, as in training, got {x.shape[1]}")
         scaled = self.scaling(x)
-        finite = np.isfinite(scaled).all(axis=1)
-        if not finite.all():
+        if not np.isfinite([scaled.min(initial=0), scaled.max(initial=0)]).all():  # NaN is both
+            finite = np.isfinite(scaled).all(axis=1)
             raise ValueError(f"row {finite.argmin() + 1} has values too far from those in training")
         return scaled
 
