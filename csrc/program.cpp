@@ -18,16 +18,6 @@ constexpr int64_t kChunkedStages = 2;  // that a chunk goes through before the n
 int64_t size_of(SizeFn function, const Args& args) { return function ? function(args) : 0; }
 int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
-// The range that a call's results cannot leave: indices from there need no check.
-std::optional<std::pair<int64_t, int64_t>> range_of_results(const RecordedCall& call) {
-  const Args& a = call.args[0];
-  const std::string_view name = call.entry().name;
-  if (call.entry().family == Family::kArgReduce || name == "wrap_index") return std::pair{int64_t{0}, a.n[1]};
-  if (name == "permutation") return std::pair{int64_t{0}, a.n[0]};
-  if (name == "randint") return std::pair{a.n[1], a.n[2]};
-  return std::nullopt;
-}
-
 const Entry& entry_named(const char* name, int& list, int& index) {
   const KernelTable* table = active_table();
   for (list = 0; list < table->count; ++list)
@@ -67,26 +57,6 @@ void Program::add(const Kernel& kernel, const Args& args, unsigned lists) {
         return;
       }
   throw std::logic_error("a call of a kernel that is in no table");
-}
-
-void Program::note_write(const StorageRef& storage) {
-  if (std::find(written_.begin(), written_.end(), storage) == written_.end()) written_.push_back(storage);
-}
-
-void Program::note_check(const IndexCheck& check) {
-  const char* at = static_cast<const char*>(check.at);
-  const bool computed = std::any_of(written_.begin(), written_.end(), [at](const StorageRef& s) {
-    return s->placeholder && at >= s->data && at < s->data + s->bytes;
-  });
-  if (!computed) return checks_.push_back(check);
-  for (auto call = calls_.rbegin(); call != calls_.rend(); ++call) {
-    const auto range = range_of_results(*call);
-    if (range && call->args[0].p[1] == check.at) {
-      if (range->first >= check.low && range->second <= check.high) return;
-      break;
-    }
-  }
-  throw RecordingError("the values of indices for " + check.op);
 }
 
 // ---------------------------------------------------------------- memory
@@ -194,7 +164,7 @@ void Program::finish(std::vector<Home> homes, int64_t arena_bytes, int64_t each_
   for (size_t i = 0; i < calls_.size(); ++i) find_places(calls_[i], most_shares, chunked[i], slides[i]);
   Group::Slides none;
   for (IndexCheck& check : checks_) relocate(&check.at, 0, Group::kNot, 0, none);
-  std::erase_if(written_, [](const StorageRef& storage) { return storage->placeholder; });
+  std::erase_if(written_, [](const Written& w) { return w.storage->placeholder; });
 
   const int64_t stage_count = static_cast<int64_t>(stages_.size());
   job_ = {chunks_ > 1 ? chunks_ * kChunkedStages + stage_count - kChunkedStages : stage_count,
@@ -318,7 +288,7 @@ bool Program::can_order(std::span<const Buffer* const> inputs) const {
 }
 
 void Program::count_writes() {
-  for (const StorageRef& storage : written_) ++storage->version;
+  for (const Written& w : written_) ++w.storage->version;
   for (KeptPanels& panels : kept_panels_) panels.version = panels.matrix->version;
 }
 

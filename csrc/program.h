@@ -103,6 +103,11 @@ struct IndexCheck {
   }
 };
 
+// Where computed indices lie, both ends included.
+struct IndexRange {
+  int64_t low, high;
+};
+
 // A recorded function needs what only a run could tell.
 class RecordingError : public std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -165,6 +170,14 @@ class Program {
   int64_t barriers() const { return job_.phases - 1; }  // in a run, but for the one at its end
 
  private:
+  struct Written {
+    StorageRef storage;
+    int times;
+  };
+  const Written* written_at(const void* p) const;
+  std::optional<IndexRange> range_of(const void* p, int64_t before) const;
+  std::optional<IndexRange> range_of_results(const RecordedCall& call, int64_t i) const;
+
   struct Patch {
     const void** at;
     int64_t offset;
@@ -183,7 +196,7 @@ class Program {
 
   std::mutex mutex_;
   std::deque<RecordedCall> calls_;  // a deque: their addresses stay
-  std::vector<StorageRef> written_;
+  std::vector<Written> written_;
   std::vector<IndexCheck> checks_;
   Ranges reached_, overwritten_;  // of memory from outside
   std::vector<int64_t> changed_inputs_;

@@ -1,0 +1,116 @@
+"""Indices in compiled functions: given, computed within bounds, and refused."""
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import nn, optim
+from fastbp.nn import functional as F
+
+
+@pytest.fixture
+def x():
+    return fastbp.tensor(np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32))
+
+
+@pytest.fixture
+def index():
+    return fastbp.tensor(np.array([0, 4, -5, 2, -1, 0]))
+
+
+BOUNDED = {
+    "gather by an argument": lambda x, i: x.gather(1, i.unsqueeze(1)),
+    "two index arrays": lambda x, i: x[fastbp.arange(6), i],
+    "argmax": lambda x, i: x.gather(1, x.argmax(1).unsqueeze(1)),
+    "max": lambda x, i: x.max(1)[0],
+    "a copy of argmax": lambda x, i: x[:, x.argmax(1).clone()[:2]],
+    "arithmetic": lambda x, i: x[x.argmax(1) - x.argmin(1) + fastbp.arange(6) * 0],
+    "filled": lambda x, i: x[fastbp.full((3,), -6, dtype=fastbp.int64)],
+    "a step of -1": lambda x, i: x[fastbp.arange(5, -1, -1)],
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded_indices_give_what_eager_execution_gives(name, x, index):
+    function = BOUNDED[name]
+    compiled = fastbp.compile(function)
+    expected = function(x, index).numpy()
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(x, index).numpy(), expected)
+
+
+def overwrite(x):
+    i = x.argmax(1)
+    i[0] = 100
+    return x[i]
+
+
+def increase(x):
+    i = x.argmax(1)
+    i += 1
+    return x.gather(1, i.unsqueeze(1))
+
+
+UNBOUNDED = {
+    "an overwritten argmax": overwrite,
+    "an increased argmax": increase,
+    "one too large": lambda x: x[fastbp.arange(7)],
+    "one too small": lambda x: x[fastbp.arange(6) - 7],
+    "past int64": lambda x: x[(fastbp.arange(6) + 2**62) * 4],
+    "a difference": lambda x: x[x.argmin(1) - x.argmax(1) - 3],
+}
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_indices_that_might_leave_the_tensor_are_refused(name, x):
+    with pytest.raises(fastbp.CompileError, match="the values of indices"):
+        fastbp.compile(UNBOUNDED[name])(x)
+
+
+def test_an_argument_out_of_range_is_an_error_before_anything_runs(x, index):
+    model = nn.Linear(5, 5)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    @fastbp.compile
+    def step(x, i):
+        optimizer.zero_grad()
+        loss = model(x).gather(1, i.unsqueeze(1)).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(x, index)
+    before = model.weight.detach().numpy().copy()
+    with pytest.raises(IndexError, match="expected indices from -5 to 4, got 5"):
+        step(x, fastbp.tensor(np.array([0, 1, 2, 3, 4, 5])))
+    np.testing.assert_array_equal(model.weight.detach().numpy(), before)
+
+
+def test_q_learning_steps_give_the_same_weights(x, index):
+    """The usual target: reward + discount · the largest of the next state's values, for the actions taken."""
+    generator = np.random.default_rng(1)
+    states, following = (generator.standard_normal((16, 4)).astype(np.float32) for _ in range(2))
+    actions, rewards = generator.integers(0, 3, (16, 1)), generator.standard_normal((16, 1)).astype(np.float32)
+
+    def train(wrap):
+        fastbp.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 3))
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+
+        def step(states, actions, rewards, following):
+            with fastbp.no_grad():
+                target = rewards + 0.9 * model(following).max(1, keepdim=True)[0]
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(states).gather(1, actions), target)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = wrap(step)
+        losses = [run(*map(fastbp.tensor, (states, actions, rewards, following))).item() for _ in range(30)]
+        return losses, [p.detach().numpy().copy() for p in model.parameters()]
+
+    eager, compiled = train(lambda step: step), train(fastbp.compile)
+    assert eager[0] == compiled[0]
+    for a, b in zip(eager[1], compiled[1]):
+        np.testing.assert_array_equal(a, b)
