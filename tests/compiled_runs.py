@@ -137,3 +137,44 @@ def training_step(model: Any, optimizer: Any, loss: Callable[..., Any] = nn.func
         return value
 
     return step
+
+
+def training_setup(
+    make: Callable[[], nn.Module],
+    rule: tuple[Callable[..., optim.Optimizer], dict[str, Any]],
+    loss: Callable[..., Any] = nn.functional.mse_loss,
+) -> Setup:
+    """A setup: a model, an optimizer of a kind with options, and the step of both."""
+
+    def setup():
+        model = make()
+        kind, options = rule
+        optimizer = kind(model.parameters(), **options)
+        return training_step(model, optimizer, loss), model, optimizer
+
+    return setup
+
+
+def with_sgd(
+    make: Callable[[], nn.Module] = perceptron, loss: Callable[..., Any] = nn.functional.mse_loss, **options: Any
+) -> Setup:
+    """A setup: a model, momentum, and the step of both."""
+    return training_setup(make, (optim.SGD, {"lr": 0.1, "momentum": 0.9, **options}), loss)
+
+
+BATCHES = [batch(t) for t in range(4)]
+RULES = {
+    "sgd": (optim.SGD, {"lr": 0.1}),
+    "decay": (optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
+    "momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    "dampening": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}),
+    "nesterov": (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "rmsprop": (optim.RMSprop, {"lr": 0.01}),
+    "rmsprop momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1}),
+    "rmsprop centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "momentum": 0.5}),
+    "adagrad": (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.1}),
+    "adam": (optim.Adam, {"lr": 0.01, "weight_decay": 0.1}),
+    "amsgrad": (optim.Adam, {"lr": 0.01, "amsgrad": True}),
+    "adamw": (optim.AdamW, {"lr": 0.01}),
+    "adamw amsgrad": (optim.AdamW, {"lr": 0.01, "amsgrad": True, "betas": (0.8, 0.95)}),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ import compiled_runs
 import numpy as np
 import pytest
 from compiled_runs import assert_same, trace, training_step
-from settings import native_settings_kept
+from settings import native_settings_kept, numbers_of_threads
 
 import fastbp
 from fastbp import _native, nn, optim
@@ -28,13 +28,7 @@ def labelled(t: int, rows: int) -> tuple[Any, Any]:
     return compiled_runs.labelled(t, rows, 6, 6)
 
 
-@pytest.fixture(params=[1, 2, 3, 8])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    with native_settings_kept():
-        fastbp.set_num_threads(request.param)
-        yield request.param
-
-
+threads = numbers_of_threads(1, 2, 3, 8)
 OUTPUTS = 9  # at least as many as there are threads: the gradient of fewer rows of a weight is not cut
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from compiled_runs import all_state, assert_same, batch, labelled, training_step
-from settings import native_settings_kept
+from compiled_runs import all_state, assert_same, batch, labelled, training_setup, training_step
+from settings import numbers_of_threads
 
 import fastbp
 from fastbp import nn, optim
@@ -25,13 +25,7 @@ RULES = {
     "adamw": (optim.AdamW, {"lr": 0.01}),
 }
 BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
-
-
-@pytest.fixture(params=[1, 2, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    with native_settings_kept():
-        fastbp.set_num_threads(request.param)
-        yield request.param
+threads = numbers_of_threads(1, 2, 3)
 
 
 def network(inputs: int = 5, hidden: int = 16, outputs: int = 3) -> nn.Module:
@@ -66,13 +60,7 @@ def assert_skips(
 
 
 def training(rule: str, make: Callable[[], nn.Module] = network, loss: Callable[..., Any] = F.mse_loss) -> Any:
-    def setup():
-        model = make()
-        kind, options = RULES[rule]
-        optimizer = kind(model.parameters(), **options)
-        return training_step(model, optimizer, loss), model, optimizer
-
-    return setup
+    return training_setup(make, RULES[rule], loss)
 
 
 @pytest.mark.parametrize("value", BAD)

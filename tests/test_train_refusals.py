@@ -1,0 +1,52 @@
+"""What fit, evaluate and predict refuse, each with one sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from train_runs import linear, problem, run, weights
+
+from fastbp import train
+from fastbp.data import Batches
+
+
+class TestRefusals:
+    def test_a_loss_that_is_not_finite_takes_no_step(self):
+        x, y = problem()
+        y[20] = np.nan
+        model = linear()
+        before = weights(model)
+        with pytest.raises(FloatingPointError, match="finite loss, got nan in epoch 1, batch 1"):
+            run(model, data=Batches(x, y, batch_size=40))
+        for mine, expected in zip(weights(model), before, strict=True):
+            np.testing.assert_array_equal(mine, expected)
+        with pytest.raises(FloatingPointError, match="epoch 1, batch 2"):
+            run(model, data=Batches(x, y, batch_size=20))
+
+    def test_a_diverging_run_stops(self):
+        with pytest.raises(FloatingPointError, match="lower the learning rate"):
+            run(epochs=1000, lr=1e6)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"epochs": 0}, ValueError, "epochs >= 1, got 0"),
+            ({"schedule": "step"}, ValueError, "schedule 'epoch' or 'batch', got 'step'"),
+            ({"data": []}, ValueError, "at least one batch, got none"),
+            ({"validation": []}, ValueError, "at least one batch, got none"),
+            ({"data": iter([])}, TypeError, "data that can be iterated in every epoch"),
+            ({"data": [(1,)]}, ValueError, r"batches \(x, y\) or \(x, y, sample_weight\), got 1 parts"),
+            ({"data": [3]}, ValueError, "got int"),
+            ({"metrics": {"loss": train.accuracy}}, ValueError, "names of their own"),
+            ({"metrics": [train.accuracy, train.accuracy]}, ValueError, "names of their own"),
+            ({"loss": lambda prediction, y: prediction - y}, ValueError, r"a loss of one number, got shape \(16, 1\)"),
+        ],
+    )
+    def test_refused_with_one_sentence(self, options, error, message):
+        with pytest.raises(error, match=message):
+            run(**options)
+
+    def test_evaluate_and_predict_need_data(self):
+        for call in (train.evaluate, train.predict):
+            with pytest.raises(ValueError, match="at least one batch, got none"):
+                call(linear(), [])
