@@ -62,7 +62,7 @@ def test_arrays_become_tensors():
     expected, _ = trace(setup, calls, lambda f: f, grads=False)
     got, compiled = trace(setup, [(x.numpy(), y.numpy()) for x, y in calls], fastbp.compile, grads=False)
     for a, b in zip(expected, got):
-        assert_same(a[: len(b)], b)
+        assert_same([(name, value) for name, value in a if not name.startswith("arguments")], b)
     assert count_variants(compiled) == 1
     read_only = calls[0][0].numpy().copy()
     read_only.flags.writeable = False

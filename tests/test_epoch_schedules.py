@@ -14,11 +14,17 @@ from fastbp.optim import lr_scheduler
 threads = numbers_of_threads(1, 2, 3)
 
 
-@pytest.mark.parametrize("rule", ["sgd", "nesterov", "adam", "rmsprop centered"])
-@pytest.mark.parametrize("name", SCHEDULES)
+# One cycle changes a momentum, which must not be 0.
+PAIRS = [
+    (name, rule)
+    for name in SCHEDULES
+    for rule in ("sgd", "nesterov", "adam", "rmsprop centered")
+    if name != "one cycle" or rule in ("nesterov", "adam")
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), PAIRS)
 def test_schedules_are_stepped_for_each_batch(name, rule):
-    if (name, rule) in (("one cycle", "sgd"), ("one cycle", "rmsprop centered")):
-        return  # cycles a momentum, which must not be 0
     assert_equal_epochs(scheduled(SCHEDULES[name], rule), arrays(), 5, permutation=shuffled(), count=3)
 
 

@@ -192,7 +192,7 @@ class TestCompiled:
             assert "46/46" in shown and "epoch 2/2" in shown
 
     def test_ctrl_c_between_steps_of_a_program(self):
-        """From a metric's side of the loop nothing is seen: the curves of finished epochs are returned."""
+        """A schedule interrupts in the middle of the third epoch: the curves of the finished ones are returned."""
         pressed = []
 
         def press(epoch):
