@@ -165,21 +165,25 @@ void linear_pack(const Args& a, int64_t begin, int64_t end, Scratch) {
                 panels + first * padded_columns<T>(g.n) + column * run);
   }
 }
-// Rows [begin, end) of w, all strips.
+// Rows [begin, end) of w, eight at a time through all strips: the stores of a single row may all fall into one set of
+// the cache, and many rows at once are too many streams to read.
 template <class T>
 void linear_pack_rows(const Args& a, int64_t begin, int64_t end, Scratch) {
-  constexpr int64_t W = panel_width<T>;
+  constexpr int64_t W = panel_width<T>, kRowsAtOnce = 8;
   const int64_t n = a.n[0], k = a.n[1], whole = k / W * W;
-  const T* w = static_cast<const T*>(a.p[0]);
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t first = row / kChunk * kChunk, run = smaller(n - first, kChunk);
-    T* to = static_cast<T*>(a.p[1]) + first * padded_columns<T>(k) + (row - first) * W;
-    const T* from = w + row * k;
-    for (int64_t j = 0; j < whole; j += W, to += W * run) {
-      store(to, load(from + j));
-      store(to + lanes<T>, load(from + j + lanes<T>));
+  while (begin < end) {
+    const int64_t first = begin / kChunk * kChunk, run = smaller(n - first, kChunk);
+    const int64_t past = smaller(smaller(end, first + run), begin + kRowsAtOnce);
+    const T* w = static_cast<const T*>(a.p[0]) + begin * k;
+    T* panels = static_cast<T*>(a.p[1]) + first * padded_columns<T>(k) + (begin - first) * W;
+    for (int64_t j = 0; j < whole; j += W, panels += W * run) {
+      for (int64_t row = 0; row < past - begin; ++row) {
+        store(panels + row * W, load(w + row * k + j));
+        store(panels + row * W + lanes<T>, load(w + row * k + j + lanes<T>));
+      }
     }
-    if (whole < k) pack_strip(from + whole, k, k - whole, 1, to);
+    if (whole < k) pack_strip(w + whole, k, k - whole, past - begin, panels);
+    begin = past;
   }
 }
 

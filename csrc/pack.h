@@ -27,13 +27,14 @@ void pack_strip(const T* b, int64_t stride, int64_t columns, int64_t k, T* strip
   }
 }
 
-// One strip from B stored with contiguous columns: B(kk, j) at b[j * stride + kk].
+// One strip from B stored with contiguous columns: B(kk, j) at b[j * stride + kk]. Its lines are filled one by one: by
+// halves of the strip, the second half would find them gone from the first-level cache.
 template <class T>
 void pack_strip_transposed(const T* b, int64_t stride, int64_t columns, int64_t k, T* strip) {
   constexpr int64_t L = lanes<T>, W = panel_width<T>;
-  for (int64_t j = 0; j < W; j += L) {
-    const int64_t present = columns < j ? 0 : smaller(columns - j, L);
-    for (int64_t kk = 0; kk < k; kk += L) {
+  for (int64_t kk = 0; kk < k; kk += L) {
+    for (int64_t j = 0; j < W; j += L) {
+      const int64_t present = columns < j ? 0 : smaller(columns - j, L);
       vec<T> x[L];
       load_square(b + j * stride + kk, stride, present, smaller(k - kk, L), x);
       transpose_square<T>(x);
