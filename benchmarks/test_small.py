@@ -88,12 +88,60 @@ def layer(record: bool, backward: bool = False) -> Pair:
     return pair
 
 
+ROWS = 1000
+
+
+def tiny_steps(epoch: bool) -> Pair:
+    """Whole training steps (forward, MSE, backward, SGD) of 8-8-1 at batch 1; torch.add of one element, repeatedly.
+
+    epoch: 1000 steps in one run_epoch beside 1000 additions; else one call beside four additions.
+    """
+    torch = engines.imported("torch")
+
+    def parts() -> tuple[Any, Callable[[Any, Any], Any]]:
+        fastbp.manual_seed(0)
+        model = fastbp.nn.Sequential(fastbp.nn.Linear(8, 8), fastbp.nn.Tanh(), fastbp.nn.Linear(8, 1))
+        optimizer = fastbp.optim.SGD(model.parameters(), lr=1e-3)
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    x, y = fastbp.tensor(values(ROWS, 8)), fastbp.tensor(values(ROWS, 1))
+    first = fastbp.tensor(values(ROWS, 8)[:1]), fastbp.tensor(values(ROWS, 1)[:1])
+    (model, step), (eager_model, eager) = parts(), parts()
+    compiled = fastbp.compile(step)
+    batches = [first] * 3 if not epoch else [(x[i : i + 1], y[i : i + 1]) for i in range(ROWS)]
+    for batch in batches:
+        eager(*batch)
+        if not epoch:
+            compiled(*batch)
+    if epoch:
+        compiled.run_epoch([x, y], 1)
+    for a, b in zip(model.parameters(), eager_model.parameters()):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+    one, other, add, times = torch.ones(1), torch.ones(1), torch.add, range(ROWS if epoch else 4)
+
+    def additions() -> Any:
+        for _ in times:
+            add(one, other)
+
+    return (lambda: compiled.run_epoch([x, y], 1)) if epoch else (lambda: compiled(*first)), additions
+
+
 SMALL: dict[str, Callable[[], Pair]] = {
     "cross-entropy with gradient, 64×10": cross_entropy,
     "Adam, 100,000 parameters": adam_step,
     "relu(linear) 8×8, not recorded": lambda: layer(record=False),
     "relu(linear) 8×8, recorded": lambda: layer(record=True),
     "relu(linear) 8×8, with its backward": lambda: layer(record=True, backward=True),
+    "training step of 8-8-1, batch 1; PyTorch: 4 torch.add": lambda: tiny_steps(epoch=False),
+    "1000 of them in run_epoch; PyTorch: 1000 torch.add": lambda: tiny_steps(epoch=True),
 }
 
 
