@@ -179,6 +179,8 @@ void bind_program(nb::module_& m) {
             program.save_before_guard(reinterpret_cast<char*>(address), bytes);
           },
           nb::arg("address"), nb::arg("bytes"), "Memory to be put back when a guard ends a run.")
+      .def_prop_ro("checks_stand", &Program::checks_stand,
+                   "Whether indices that were in range before a run are so before the next one with the same inputs.")
       .def(
           "can_order",
           [](const Program& program, const std::vector<const Buffer*>& inputs) { return program.can_order(inputs); },

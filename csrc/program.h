@@ -157,6 +157,8 @@ class Program {
   const std::vector<int64_t>& changed_inputs() const { return changed_inputs_; }
   // Checks of what was placed, to be passed before `run`.
   const std::vector<IndexCheck>& checks() const { return checks_; }
+  // Whether a run leaves what was checked before it as it was.
+  bool checks_stand() const;
 
   // Takes the program for one caller; `place` before `run`.
   std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_, std::defer_lock); }

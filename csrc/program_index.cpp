@@ -98,6 +98,13 @@ std::optional<IndexRange> Program::range_of_results(const RecordedCall& call, in
   return left && right ? combine(name, *left, *right) : std::nullopt;
 }
 
+bool Program::checks_stand() const {
+  return std::none_of(checks_.begin(), checks_.end(), [&](const IndexCheck& check) {
+    const char* at = static_cast<const char*>(check.at);
+    return overwritten_.overlap(at, at + check.count * kItemSize[kInt64]);
+  });
+}
+
 void Program::note_check(const IndexCheck& check) {
   if (!written_at(check.at)) return checks_.push_back(check);
   const auto range = range_of(check.at, static_cast<int64_t>(calls_.size()));

@@ -86,6 +86,22 @@ def test_an_argument_out_of_range_is_an_error_before_anything_runs(x, index):
     np.testing.assert_array_equal(model.weight.detach().numpy(), before)
 
 
+def test_an_index_that_the_function_counts_up_is_checked_before_every_step():
+    w, place = fastbp.arange(5.0), fastbp.tensor(np.array([0]))
+
+    @fastbp.compile
+    def step(x):
+        value = w[place].sum() + x.sum()
+        place.add_(1)
+        return value
+
+    with pytest.raises(IndexError, match="expected indices from -5 to 4, got 5"):
+        step.run_epoch([fastbp.zeros(12)], 1)
+    assert place.tolist() == [5]
+    place.fill_(0)
+    assert step.run_epoch([fastbp.zeros(5)], 1).tolist() == [0, 1, 2, 3, 4]
+
+
 def test_q_learning_steps_give_the_same_weights(x, index):
     """The usual target: reward + discount · the largest of the next state's values, for the actions taken."""
     generator = np.random.default_rng(1)

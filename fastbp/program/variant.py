@@ -188,9 +188,10 @@ class Variant:
 
     @property
     def repeatable(self) -> bool:
-        """Whether a run depends on its inputs and on memory alone, and gives nothing but results."""
+        """Whether a run depends on its inputs and on memory alone, needs no check after another one, and gives nothing
+        but results."""
         plain = not self.kept and not self.given_gradients and not self.changed and len(self.made) == len(self.leaves)
-        return plain and all(g.stand_in is None for g in self.gradients)
+        return plain and self.built.program.checks_stand and all(g.stand_in is None for g in self.gradients)
 
     def _compute(self, inputs: Sequence[Buffer]) -> list[Buffer] | None:
         """The outputs, or None where the program has no fixed order."""
