@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -94,13 +95,9 @@ struct IndexCheck {
   int64_t count, low, high;
   std::optional<int64_t> ignored;
   std::string op;
+  std::vector<std::pair<int64_t, int64_t>> apart = {};  // (size, stride) of each dimension, where they lie apart
 
-  const int64_t* first_out_of_range() const {
-    const int64_t* index = static_cast<const int64_t*>(at);
-    for (const int64_t* i = index; i < index + count; ++i)
-      if ((*i < low || *i >= high) && *i != ignored) return i;
-    return nullptr;
-  }
+  const int64_t* first_out_of_range() const;
 };
 
 // Where computed indices lie, both ends included.
@@ -177,8 +174,10 @@ class Program {
     int times;
   };
   const Written* written_at(const void* p) const;
-  std::optional<IndexRange> range_of(const void* p, int64_t before) const;
-  std::optional<IndexRange> range_of_results(const RecordedCall& call, int64_t i) const;
+  using KnownRanges = std::map<int64_t, std::optional<IndexRange>>;  // by call
+  int64_t only_writer(const void* p, int64_t before) const;
+  std::optional<IndexRange> range_of(const void* p, int64_t before, KnownRanges& known) const;
+  std::optional<IndexRange> range_of_results(const RecordedCall& call, int64_t i, KnownRanges& known) const;
 
   struct Patch {
     const void** at;

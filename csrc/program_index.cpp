@@ -8,6 +8,8 @@
 namespace fastbp {
 namespace {
 
+constexpr size_t kMostKnown = 1000;  // calls that are followed back from a check, so that the way is not too deep
+constexpr int kShapeAt = 2;         // of Args.n: the shape of a copy, and behind its kMaxDims the strides of x (copy.h)
 constexpr int kIntConstantAt = 34;  // of Args.n: the constants of element-wise kernels (broadcast.h)
 
 // What a call writes and how many values.
@@ -63,27 +65,35 @@ const Program::Written* Program::written_at(const void* p) const {
   return nullptr;
 }
 
-// The range of the int64 values behind a pointer, as calls before the given one leave them, where all of that memory is
-// the result of a single call that bounds them.
-std::optional<IndexRange> Program::range_of(const void* p, int64_t before) const {
+// The call, among those before the given one, whose results alone are the memory that a pointer is in; -1 where there
+// are others, or it is not one of those that `output_of` knows.
+int64_t Program::only_writer(const void* p, int64_t before) const {
   const Written* written = written_at(p);
-  if (!written || written->times != 1) return std::nullopt;
+  if (!written || written->times != 1) return -1;
   for (int64_t i = 0; i < before; ++i) {
     const RecordedCall& call = calls_[static_cast<size_t>(i)];
     const auto output = output_of(call);
     if (!output || call.args[0].p[output->at] != written->storage->data) continue;
-    if (output->count * kItemSize[kInt64] != written->storage->bytes) return std::nullopt;
-    return range_of_results(call, i);
+    return output->count * kItemSize[kInt64] == written->storage->bytes ? i : -1;
   }
-  return std::nullopt;
+  return -1;
 }
 
-std::optional<IndexRange> Program::range_of_results(const RecordedCall& call, int64_t i) const {
+// The range of the int64 values behind a pointer, as calls before the given one leave them.
+std::optional<IndexRange> Program::range_of(const void* p, int64_t before, KnownRanges& known) const {
+  const int64_t i = only_writer(p, before);
+  if (i < 0) return std::nullopt;
+  const auto [found, is_new] = known.try_emplace(i);
+  if (is_new && known.size() <= kMostKnown) found->second = range_of_results(calls_[static_cast<size_t>(i)], i, known);
+  return found->second;
+}
+
+std::optional<IndexRange> Program::range_of_results(const RecordedCall& call, int64_t i, KnownRanges& known) const {
   const Args& a = call.args[0];
   const std::string_view name = call.entry().name;
   const auto operand = [&](int k) {
     const int64_t constant = a.n[kIntConstantAt + k];
-    return a.p[k] ? range_of(a.p[k], i) : std::optional(IndexRange{constant, constant});
+    return a.p[k] ? range_of(a.p[k], i, known) : std::optional(IndexRange{constant, constant});
   };
   if (call.entry().family == Family::kArgReduce || name == "wrap_index") return IndexRange{0, a.n[1] - 1};
   if (name == "permutation") return IndexRange{0, a.n[0] - 1};
@@ -101,15 +111,49 @@ std::optional<IndexRange> Program::range_of_results(const RecordedCall& call, in
 bool Program::checks_stand() const {
   return std::none_of(checks_.begin(), checks_.end(), [&](const IndexCheck& check) {
     const char* at = static_cast<const char*>(check.at);
-    return overwritten_.overlap(at, at + check.count * kItemSize[kInt64]);
+    return !check.apart.empty() || overwritten_.overlap(at, at + check.count * kItemSize[kInt64]);
   });
 }
 
+// Indices from outside are looked at before each run, where they lie: also those of which the program makes a copy
+// first, because they lie apart.
 void Program::note_check(const IndexCheck& check) {
   if (!written_at(check.at)) return checks_.push_back(check);
-  const auto range = range_of(check.at, static_cast<int64_t>(calls_.size()));
-  if (!range || range->low < check.low || range->high >= check.high)
-    throw RecordingError("the values of indices for " + check.op);
+  const int64_t now = static_cast<int64_t>(calls_.size()), i = only_writer(check.at, now);
+  KnownRanges known;
+  const auto range = range_of(check.at, now, known);
+  if (range && range->low >= check.low && range->high < check.high) return;
+  if (i >= 0 && calls_[static_cast<size_t>(i)].entry().name == std::string_view("copy")) {
+    const Args& copy = calls_[static_cast<size_t>(i)].args[0];
+    if (!written_at(copy.p[0])) {
+      IndexCheck original = check;
+      original.at = copy.p[0];
+      original.count = copy.n[1];
+      for (int64_t d = 0; d < copy.n[0]; ++d)
+        original.apart.emplace_back(copy.n[kShapeAt + d], copy.n[kShapeAt + kMaxDims + d]);
+      return checks_.push_back(original);
+    }
+  }
+  throw RecordingError("the values of indices for " + check.op);
+}
+
+const int64_t* IndexCheck::first_out_of_range() const {
+  const int64_t* index = static_cast<const int64_t*>(at);
+  const auto is_bad = [&](int64_t i) { return (i < low || i >= high) && i != ignored; };
+  if (apart.empty()) {
+    const int64_t* found = std::find_if(index, index + count, is_bad);
+    return found == index + count ? nullptr : found;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t* at_i = index;
+    int64_t rest = i;
+    for (auto d = apart.rbegin(); d != apart.rend(); ++d) {
+      at_i += rest % d->first * d->second;
+      rest /= d->first;
+    }
+    if (is_bad(*at_i)) return at_i;
+  }
+  return nullptr;
 }
 
 }  // namespace fastbp

@@ -39,6 +39,26 @@ def test_methods():
         np.testing.assert_array_equal(fastbp.compile(model.forward)(x).numpy(), model(x).numpy())
 
 
+def test_epochs_and_explanations_of_methods():
+    class Trainer:
+        def __init__(self, lr):
+            fastbp.manual_seed(0)
+            self.model = nn.Linear(5, 3)
+            self.optimizer = optim.SGD(self.model.parameters(), lr=lr)
+
+        @fastbp.compile
+        def step(self, x, y):
+            return training_step(self.model, self.optimizer)(x, y)
+
+    x, y = (np.concatenate([a.numpy() for a in arrays]) for arrays in zip(*BATCHES))
+    slow, fast, by_hand = Trainer(0.01), Trainer(0.1), Trainer(0.1)
+    losses = [trainer.step.run_epoch([x, y], 8) for trainer in (slow, fast)]
+    expected = [by_hand.step(x[i : i + 8], y[i : i + 8]).item() for i in range(0, len(x), 8)]
+    assert losses[1].tolist() == expected and losses[0].tolist() != expected
+    np.testing.assert_array_equal(fast.model.weight.detach().numpy(), by_hand.model.weight.detach().numpy())
+    assert fast.step.explain(x[:8], y[:8]).startswith("Program of step") and fast.step.__name__ == "step"
+
+
 def test_compiled_functions_inside_compiled_functions():
     def setup():
         model = perceptron()

@@ -69,6 +69,20 @@ def test_new_memory_is_refused():
     assert p.tolist() == [0, 0, 0]
 
 
+def test_a_tensor_of_an_earlier_recording_is_refused():
+    """Kept outside by Python, it has no values: hidden state, say, that goes on with a batch of another size."""
+    state = [fastbp.zeros(3)]
+
+    @fastbp.compile
+    def run(x):
+        state[0] = state[0] * 0.5 + x.sum(0)
+        return state[0]
+
+    assert run(fastbp.ones(2, 3)).tolist() == [2, 2, 2]
+    with pytest.raises(fastbp.CompileError, match=r"a tensor of an earlier recording; return it, or keep it in a tens"):
+        run(fastbp.ones(4, 3))
+
+
 def test_a_wrong_shape_is_refused_by_the_operation():
     compiled = fastbp.compile(with_sgd()()[0])
     compiled(*BATCHES[0])

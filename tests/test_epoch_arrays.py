@@ -106,3 +106,33 @@ def test_arrays_changed_between_epochs():
     for before in expected:
         assert_same(before, all_state((compiled.run_epoch(data, 10), state), False))
         data[0] *= 0.5
+
+
+def test_arrays_and_order_that_the_steps_change():
+    """Later steps see the array as earlier ones leave it, and the order as it was given."""
+    given = fastbp.arange(20.0)
+    expected = fastbp.compile(lambda x: x.sum() + given.mul_(2).sum() * 0)
+    results = expected.run_epoch([given], 5)
+    np.testing.assert_array_equal(results.numpy(), [10, 2 * 35, 4 * 60, 8 * 85])
+    order = fastbp.arange(19, -1, -1)
+
+    @fastbp.compile
+    def step(x):
+        order.fill_(10**9)
+        return x.sum()
+
+    results = step.run_epoch([fastbp.arange(20.0)], 10, permutation=order)
+    np.testing.assert_array_equal(results.numpy(), [145, 45])
+
+
+def test_indices_that_the_steps_change_are_checked_again():
+    rows, table = fastbp.zeros(4, dtype=fastbp.int64), fastbp.ones(10, 2)
+
+    @fastbp.compile
+    def step(x):
+        value = table[x].sum()
+        rows.fill_(10**6)
+        return value
+
+    with pytest.raises(IndexError, match="got 1000000"):
+        step.run_epoch([rows], 1)

@@ -22,13 +22,17 @@ from fastbp.optim import lr_scheduler
         ({"arrays": [np.ones((0, 5), np.float32), np.ones((0, 3), np.float32)]}, ValueError, "at least one batch"),
         ({"batch_size": 0}, ValueError, "expected batch_size >= 1, got 0"),
         ({"batch_size": -3}, ValueError, "expected batch_size >= 1, got -3"),
-        ({"batch_size": 2.5}, TypeError, "integer"),
+        ({"batch_size": 2.5}, TypeError, "expected batch_size as an integer, got 2.5"),
+        ({"batch_size": "10"}, TypeError, "expected batch_size as an integer, got '10'"),
+        ({"batch_size": True}, TypeError, "expected batch_size as an integer, got True"),
+        ({"arrays": np.ones((4, 5), np.float32)}, TypeError, "expected a list of arrays, one for each argument"),
+        ({"arrays": None}, TypeError, "expected a list of arrays, one for each argument"),
         ({"batch_size": 46, "drop_last": True}, ValueError, "expected at least one batch of 46 rows, got 45 rows"),
-        ({"permutation": [0, 45]}, ValueError, "expected a permutation of integers from 0 to 44, got"),
-        ({"permutation": [0, -1]}, ValueError, "expected a permutation of integers from 0 to 44, got"),
-        ({"permutation": [[0, 1]]}, ValueError, "expected a permutation of integers from 0 to 44, got"),
+        ({"permutation": [0, 45]}, ValueError, "expected a permutation as integers from 0 to 44, got 0 to 45"),
+        ({"permutation": [0, -1]}, ValueError, "expected a permutation as integers from 0 to 44, got -1 to 0"),
+        ({"permutation": [[0, 1]]}, ValueError, "in one dimension, got int64 of shape (1, 2)"),
         ({"permutation": []}, ValueError, "at least one batch of 10 rows, got 0 rows"),
-        ({"permutation": [0.5, 1.0]}, ValueError, "expected a permutation of integers from 0 to 44, got"),
+        ({"permutation": [0.5, 1.0]}, ValueError, "in one dimension, got float64 of shape (2,)"),
         ({"permutation": [0, 1], "seed": 3}, ValueError, "expected a permutation or a seed, got both"),
     ],
 )
@@ -44,7 +48,7 @@ def test_refused_with_one_sentence_and_nothing_changed(options, error, message, 
     with pytest.raises(error) as caught:
         compiled.run_epoch(**given)
     assert message in str(caught.value)
-    assert error is not ValueError or str(caught.value).startswith("[run_epoch] ")
+    assert str(caught.value).startswith("[run_epoch] ")
     assert_same(before, all_state(state))
 
 

@@ -20,6 +20,10 @@ def index():
 
 BOUNDED = {
     "gather by an argument": lambda x, i: x.gather(1, i.unsqueeze(1)),
+    "a view": lambda x, i: x[i.reshape(2, 3)[:, 1:]],
+    "a strided view": lambda x, i: x.t()[i[::2]],
+    "a transposed view": lambda x, i: x[i.reshape(2, 3).t()],
+    "a copy": lambda x, i: x[i.clone()],
     "two index arrays": lambda x, i: x[fastbp.arange(6), i],
     "argmax": lambda x, i: x.gather(1, x.argmax(1).unsqueeze(1)),
     "max": lambda x, i: x.max(1)[0],
@@ -67,6 +71,21 @@ def test_indices_that_might_leave_the_tensor_are_refused(name, x):
         fastbp.compile(UNBOUNDED[name])(x)
 
 
+@pytest.mark.parametrize(("count", "fits"), [(100, True), (5000, False)])
+def test_long_chains_of_arithmetic_are_followed_once_and_not_too_far(count, fits, x):
+    def run(x):
+        i = x.argmax(1) * 0
+        for _ in range(count):
+            i = i + i
+        return x[i]
+
+    if fits:
+        np.testing.assert_array_equal(fastbp.compile(run)(x).numpy(), run(x).numpy())
+    else:
+        with pytest.raises(fastbp.CompileError, match="the values of indices"):
+            fastbp.compile(run)(x)
+
+
 def test_an_argument_out_of_range_is_an_error_before_anything_runs(x, index):
     model = nn.Linear(5, 5)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
@@ -84,6 +103,26 @@ def test_an_argument_out_of_range_is_an_error_before_anything_runs(x, index):
     with pytest.raises(IndexError, match="expected indices from -5 to 4, got 5"):
         step(x, fastbp.tensor(np.array([0, 1, 2, 3, 4, 5])))
     np.testing.assert_array_equal(model.weight.detach().numpy(), before)
+
+
+def test_columns_of_an_argument_are_checked_where_they_are_used():
+    """As tables of categories have them."""
+    table = fastbp.tensor(np.arange(20, dtype=np.float32).reshape(10, 2))
+    rows = fastbp.tensor(np.random.default_rng(0).integers(0, 10, (8, 4)))
+
+    def step(r):
+        return (table[r[:, 1]] * table[r[:, 2]]).sum()
+
+    compiled = fastbp.compile(step)
+    expected = [step(rows[i : i + 2]).item() for i in range(0, 8, 2)]
+    assert compiled.run_epoch([rows], 2).tolist() == expected
+    rows[5, 3] = 10
+    assert compiled.run_epoch([rows], 2).tolist() == expected
+    rows[5, 1] = -11
+    with pytest.raises(IndexError, match="expected indices from -10 to 9, got -11"):
+        compiled(rows)
+    with pytest.raises(IndexError, match="expected indices from -10 to 9, got -11"):
+        compiled.run_epoch([rows], 2)
 
 
 def test_an_index_that_the_function_counts_up_is_checked_before_every_step():

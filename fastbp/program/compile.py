@@ -6,7 +6,6 @@ import functools
 import os
 import threading
 import traceback
-import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ _INSTEAD = {
     "a metric on the host": "return the metric, and step the schedule outside",
     "to seed random numbers": "seed outside",
     "to change an optimizer's options": "change them outside, or by a schedule of fastbp.optim.lr_scheduler",
+    "a tensor of an earlier recording": "return it, or keep it in a tensor and use copy_()",
     "to set an attribute of a module": "return the value, or keep it in a tensor and use copy_()",
     "a first result of one number, computed by the function": "return the loss, or leave out require_finite",
     "to overwrite much memory before its first result is known": "compute the loss first, or leave out require_finite",
@@ -63,7 +63,7 @@ class Compiled(_native.Step):
         functools.update_wrapper(self, function, updated=())
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
+        return self if instance is None else _Method(self, instance)
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """What a call does where no known program may go ahead at once."""
@@ -127,9 +127,9 @@ class Compiled(_native.Step):
         if facts is not None:
             self._remember(variant, variant.built.program, *facts)
 
-    def _standing(self, arrays: Sequence[Tensor], rows: int) -> Variant | None:
-        """A recording that holds for so many rows of the arrays as arguments."""
-        structure = tree.flatten((tuple(arrays), {}), [])
+    def _standing(self, arrays: Sequence[Tensor], rows: int, before: tuple[Any, ...] = ()) -> Variant | None:
+        """A recording that holds for so many rows of the arrays as arguments, and others before them."""
+        structure = tree.flatten(((*before, *arrays), {}), [])
         kinds = tuple([((rows, *t.shape[1:]), t.buffer.dtype, t._requires_grad) for t in arrays])
         return self._holding(_context(structure, kinds))
 
@@ -148,18 +148,9 @@ class Compiled(_native.Step):
         drop_last: leave out a last batch with fewer rows, which otherwise is a recording of its own.
         Each returned tensor gets a first dimension for the steps: a loss becomes (steps,). Schedules that the function
         steps are stepped for each batch. Ctrl-C is noticed between steps, about every 100 ms; the steps before it
-        stand. Raises as the function does, ValueError for arrays that do not fit.
+        stand. Raises as the function does, TypeError and ValueError for arrays that do not fit.
         """
-        arrays = list(arrays)
-        if seed is not None:
-            if permutation is not None:
-                raise ValueError("[run_epoch] expected a permutation or a seed, got both")
-            permutation = randperm(len(arrays[0]) if arrays else 0, generator=Generator(seed))
-        epoch = Epoch(self, arrays, batch_size, permutation, drop_last)
-        with self._lock:
-            for _ in epoch:
-                pass
-        return epoch.results
+        return _run_epoch(self, arrays, batch_size, permutation, seed, drop_last)
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Returns what the program for these arguments computes, in which order and memory, as text for people.
@@ -173,6 +164,63 @@ class Compiled(_native.Step):
             if self._last is None:
                 raise ValueError("[explain] expected arguments to record, or a call before, got neither")
             return explanation(self._last, getattr(self, "__name__", type(self.function).__name__))
+
+
+class _Method:
+    """A compiled function as the method of an object, which comes first among its arguments."""
+
+    def __init__(self, function: Compiled, instance: Any) -> None:
+        self.__func__, self.__self__ = function, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)
+
+    def _prepared(self, args: Any, kwargs: Any) -> Variant:
+        return self.__func__._prepared((self.__self__, *args), kwargs)
+
+    def _standing(self, arrays: Sequence[Tensor], rows: int) -> Variant | None:
+        return self.__func__._standing(arrays, rows, (self.__self__,))
+
+    def run_epoch(
+        self,
+        arrays: Sequence[Any],
+        batch_size: int,
+        permutation: Any = None,
+        seed: int | None = None,
+        drop_last: bool = False,
+    ) -> Any:
+        """`Compiled.run_epoch`, of the object."""
+        return _run_epoch(self, arrays, batch_size, permutation, seed, drop_last)
+
+    def explain(self, *args: Any, **kwargs: Any) -> str:
+        """`Compiled.explain`, of the object."""
+        return self.__func__.explain(*((self.__self__, *args) if args or kwargs else ()), **kwargs)
+
+
+def _run_epoch(
+    step: Compiled | _Method,
+    arrays: Sequence[Any],
+    batch_size: int,
+    permutation: Any,
+    seed: int | None,
+    drop_last: bool,
+) -> Any:
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(
+            f"[run_epoch] expected a list of arrays, one for each argument of a step, got a {type(arrays).__name__}"
+        )
+    if seed is not None:
+        if permutation is not None:
+            raise ValueError("[run_epoch] expected a permutation or a seed, got both")
+        permutation = randperm(len(arrays[0]) if arrays else 0, generator=Generator(seed))
+    epoch = Epoch(step, arrays, batch_size, permutation, drop_last)
+    with step._lock:
+        for _ in epoch:
+            pass
+    return epoch.results
 
 
 def compile(

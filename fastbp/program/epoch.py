@@ -33,6 +33,8 @@ class Epoch:
         self.compiled = compiled
         self.arrays = [(x if isinstance(x, Tensor) else from_numpy(np.asarray(x))).detach() for x in arrays]
         self.arrays = [x if x.is_contiguous() else x.contiguous() for x in self.arrays]
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+            raise TypeError(f"[run_epoch] expected batch_size as an integer, got {batch_size!r}")
         self.batch_size = operator.index(batch_size)
         if not self.arrays or any(x.ndim == 0 or x.shape[0] != self.arrays[0].shape[0] for x in self.arrays):
             raise ValueError(
@@ -92,6 +94,8 @@ class Epoch:
         variant = self.compiled._standing(self.arrays, self.batch_size) if count > 0 else None
         if variant is None or not variant.repeatable or not kernels.host_is_native():
             return 0
+        if not variant.built.program.can_order([x.buffer for x in self.arrays]):
+            return 0  # steps that write to the arrays
         schedule = _Schedule(variant, count)
         if schedule.settings is None:
             return 0
@@ -162,10 +166,12 @@ def _not_finite(value: Any, step: int) -> str:
 
 def _checked_order(order: Any, rows: int) -> Buffer:
     values = order.detach().numpy() if isinstance(order, Tensor) else np.asarray(order)
-    fits = values.ndim == 1 and (values.size == 0 or values.dtype.kind in "iu")
-    if not fits or (values.size and not 0 <= values.min() <= values.max() < rows):
-        raise ValueError(f"[run_epoch] expected a permutation of integers from 0 to {rows - 1}, got {values!r}")
-    return from_numpy(np.ascontiguousarray(values, np.int64)).buffer
+    expected = f"[run_epoch] expected a permutation as integers from 0 to {rows - 1}"
+    if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
+        raise ValueError(f"{expected} in one dimension, got {values.dtype} of shape {values.shape}")
+    if values.size and not 0 <= values.min() <= values.max() < rows:
+        raise ValueError(f"{expected}, got {values.min()} to {values.max()}")
+    return from_numpy(np.array(values, np.int64)).buffer  # a copy: steps may change what was given
 
 
 class _Schedule:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fastbp import kernels
-from fastbp._native import RecordingError
+from fastbp._native import PLACEHOLDERS, RecordingError
 from fastbp.kernels import native, reference
 from fastbp.nn.module import Module, instances
 from fastbp.ops.random import Generator
@@ -110,6 +110,8 @@ class Recorder(kernels.Recording):
     def see(self, t: Tensor, buffer: Any) -> None:
         """Notes a tensor from outside of the function."""
         if id(t) not in self.tensors and id(t) not in self.made:
+            if buffer.data_ptr >= PLACEHOLDERS:
+                raise RecordingError("a tensor of an earlier recording")
             self.tensors[id(t)] = t, buffer, t._requires_grad
 
     def gradient(self, t: Tensor, present: Tensor | None, reads: bool) -> Tensor | None:
