@@ -9,6 +9,7 @@ import pytest
 from compiled_runs import (
     BATCHES,
     RULES,
+    all_state,
     assert_same,
     assert_same_run,
     count_variants,
@@ -101,6 +102,23 @@ def test_options_changed_inside_are_refused():
 
     with pytest.raises(fastbp.CompileError, match="change an optimizer's options"):
         assert_same_run(setup, BATCHES)
+
+
+@pytest.mark.parametrize("lr", [None, "0.1", -1.0, float("nan")])
+@pytest.mark.parametrize("wrap", [lambda step: step, fastbp.compile])
+def test_options_that_are_no_options_are_refused_at_the_next_step(wrap, lr):
+    model = perceptron()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    step = wrap(training_step(model, optimizer))
+    step(*BATCHES[0])
+    before = all_state([model, optimizer.state_dict()["state"]], False)
+    optimizer.param_groups[0]["lr"] = lr
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^\[SGD\] expected lr >= 0 in group 0, got "):
+            step(*BATCHES[1])
+    assert_same(before, all_state([model, optimizer.state_dict()["state"]], False))
+    optimizer.param_groups[0]["lr"] = 0.2
+    step(*BATCHES[1])
 
 
 @pytest.mark.parametrize("rule", ["dampening", "amsgrad", "rmsprop centered", "adagrad"])

@@ -71,6 +71,16 @@ def test_results_of_rows_need_whole_batches():
         compiled.run_epoch([x], 10)
 
 
+def test_results_of_another_shape_are_refused_before_any_step():
+    step, model, _ = training()()
+    compiled = fastbp.compile(lambda x, y: (step(x, y), model(x)))
+    before = model[0].weight.tolist()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"one shape in all steps, got \(10, 3\) and \(5, 3\): return sums"):
+            compiled.run_epoch(arrays(), 10)
+        assert model[0].weight.tolist() == before
+
+
 def test_results_stay_as_they_were():
     compiled = fastbp.compile(training()()[0])
     first = compiled.run_epoch(arrays(), 10)

@@ -39,6 +39,7 @@ class TestRefusals:
             ({"data": [3]}, ValueError, "got int"),
             ({"metrics": {"loss": train.accuracy}}, ValueError, "names of their own"),
             ({"metrics": [train.accuracy, train.accuracy]}, ValueError, "names of their own"),
+            ({"loss": lambda prediction, y: None}, TypeError, "expected a loss as a tensor, got NoneType"),
             ({"loss": lambda prediction, y: prediction - y}, ValueError, r"a loss of one number, got shape \(16, 1\)"),
         ],
     )

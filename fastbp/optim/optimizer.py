@@ -229,11 +229,13 @@ class Optimizer:
 
         `step` does it; whoever replays a recorded step calls it first.
         """
-        for cohort in self._cohorts:
-            self._write(cohort.cells, cohort.group)
         options = [[v for name, v in group.items() if name != "params"] for group in self.param_groups]
         if options != self._options:
+            for index, group in enumerate(self.param_groups):
+                self._check_group(index, group)
             self._options, self._synced = options, object()
+        for cohort in self._cohorts:
+            self._write(cohort.cells, cohort.group)
 
     def _frozen(self) -> tuple[Any, ...]:
         """What a recorded step cannot be told: another value needs another recording."""

@@ -57,7 +57,11 @@ class Epoch:
     def __iter__(self) -> Iterator[int]:
         count = 1
         if self.whole and kernels.host_is_native():
-            self.compiled._prepared(tuple(self.batch(0)), {})  # so that all indices are checked before the first step
+            first = self.compiled._prepared(tuple(self.batch(0)), {})  # all indices are checked before the first step
+            if self.steps > self.whole:
+                last = self.compiled._prepared(tuple(self.batch(self.whole)), {})
+                for a, b in zip(first.results, last.results):
+                    _require_one_shape(a.shape, b.shape)
         while self.done < self.steps:
             begun = time.perf_counter()
             taken = self._run_many(self.done, min(count, self.whole - self.done)) or self._run_one(self.done)
@@ -145,11 +149,8 @@ class Epoch:
             self._value = value
             self._columns = [[] for _ in tables]
         for column, table in zip(self._columns, tables):
-            if column and column[0].shape[1:] != table.shape[1:]:
-                raise ValueError(
-                    f"[run_epoch] expected results of one shape in all steps, got {column[0].shape[1:]} and "
-                    f"{table.shape[1:]}: return sums or means, or use drop_last"
-                )
+            if column:
+                _require_one_shape(column[0].shape[1:], table.shape[1:])
             column.append(table)
 
 
@@ -162,6 +163,14 @@ def _real(b: Buffer) -> Buffer:
 
 def _not_finite(value: Any, step: int) -> str:
     return f"[run_epoch] expected a finite first result, got {value} in step {step}"
+
+
+def _require_one_shape(first: tuple[int, ...], other: tuple[int, ...]) -> None:
+    if first != other:
+        raise ValueError(
+            f"[run_epoch] expected results of one shape in all steps, got {first} and {other}: return sums or means, "
+            "or use drop_last"
+        )
 
 
 def _checked_order(order: Any, rows: int) -> Buffer:

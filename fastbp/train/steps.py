@@ -181,6 +181,8 @@ def _measured(metric: Metric, prediction: Tensor, y: Tensor) -> Tensor:
 
 def _loss_value(loss: Callable[..., Tensor], prediction: Tensor, y: Tensor, *weight: Tensor) -> Tensor:
     value = loss(prediction, y, sample_weight=weight[0]) if weight else loss(prediction, y)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"[fit] expected a loss as a tensor, got {type(value).__name__}")
     if value.numel() != 1:
         raise ValueError(f"[fit] expected a loss of one number, got shape {tuple(value.shape)}")
     return value
