@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 from compiled_runs import BATCHES, assert_same_run, perceptron, training_step
 
@@ -68,3 +71,23 @@ def test_compiled_functions_inside_compiled_functions():
         return (lambda x, y: inner(x, y)), model, optimizer
 
     assert_same_run(setup, BATCHES, variants=1)
+
+
+def test_what_a_program_holds_goes_with_it():
+    """Without the garbage collector: memory of models that are thrown away does not wait for it."""
+
+    def run():
+        model = perceptron()
+        optimizer = optim.Adam(model.parameters())
+        compiled = fastbp.compile(training_step(model, optimizer))
+        compiled(*BATCHES[0])
+        compiled.run_epoch([t.numpy() for t in BATCHES[1]], 3)
+        return [weakref.ref(x) for x in (model, model[0].weight, optimizer, compiled)]
+
+    run()
+    gc.collect()
+    gc.disable()
+    try:
+        assert [ref() for ref in run()] == [None] * 4
+    finally:
+        gc.enable()

@@ -100,9 +100,11 @@ class Recorder(kernels.Recording):
         if not hasattr(getattr(reference, name, None), "facts"):
             return kernel
 
+        calls = self.calls  # and not `self`, which would keep itself, and all that it has seen, alive
+
         def note(*arguments: Any) -> None:
             kernel(*arguments)  # checks its arguments, and does nothing: this thread records
-            self.calls.append(Call(name, arguments))
+            calls.append(Call(name, arguments))
 
         self.__dict__[name] = note
         return note
