@@ -18,7 +18,7 @@ struct Output {
   int64_t count;
 };
 
-// Of the kernels that `values` knows.
+// Of the kernels whose results have bounds.
 std::optional<Output> output_of(const RecordedCall& call) {
   const int64_t* n = call.args[0].n;
   const std::string_view name = call.entry().name;
@@ -69,7 +69,12 @@ const Program::Written* Program::written_at(const void* p) const {
 // are others, or it is not one of those that `output_of` knows.
 int64_t Program::only_writer(const void* p, int64_t before) const {
   const Written* written = written_at(p);
-  if (!written || written->times != 1) return -1;
+  if (!written) return -1;
+  int times = 0;  // also through other tensors of the same memory
+  const char *begin = written->storage->data, *end = begin + written->storage->bytes;
+  for (const Written& w : written_)
+    if (w.storage->data < end && begin < w.storage->data + w.storage->bytes) times += w.times;
+  if (times != 1) return -1;
   for (int64_t i = 0; i < before; ++i) {
     const RecordedCall& call = calls_[static_cast<size_t>(i)];
     const auto output = output_of(call);

@@ -55,7 +55,18 @@ def increase(x):
     return x.gather(1, i.unsqueeze(1))
 
 
+MEMORY = np.zeros(3, np.int64)
+ONE, OTHER = fastbp.from_numpy(MEMORY), fastbp.from_numpy(MEMORY)
+
+
+def through_another_name(x):
+    ONE.fill_(0)
+    OTHER.fill_(10**6)
+    return x[ONE]
+
+
 UNBOUNDED = {
+    "written to by another name": through_another_name,
     "an overwritten argmax": overwrite,
     "an increased argmax": increase,
     "one too large": lambda x: x[fastbp.arange(7)],
