@@ -98,6 +98,7 @@ struct IndexCheck {
   std::vector<std::pair<int64_t, int64_t>> apart = {};  // (size, stride) of each dimension, where they lie apart
 
   const int64_t* first_out_of_range() const;
+  std::pair<const char*, const char*> extent() const;  // from the first to past the last
 };
 
 // Where computed indices lie, both ends included.
@@ -173,7 +174,7 @@ class Program {
     StorageRef storage;
     int times;
   };
-  const Written* written_at(const void* p) const;
+  const Written* written_in(const char* begin, const char* end) const;
   using KnownRanges = std::map<int64_t, std::optional<IndexRange>>;  // by call
   int64_t only_writer(const void* p, int64_t before) const;
   std::optional<IndexRange> range_of(const void* p, int64_t before, KnownRanges& known) const;

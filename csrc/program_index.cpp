@@ -58,17 +58,17 @@ void Program::note_write(const StorageRef& storage) {
   else ++found->times;
 }
 
-const Program::Written* Program::written_at(const void* p) const {
-  const char* at = static_cast<const char*>(p);
+const Program::Written* Program::written_in(const char* begin, const char* end) const {
   for (const Written& w : written_)
-    if (at >= w.storage->data && at < w.storage->data + w.storage->bytes) return &w;
+    if (w.storage->data < end && begin < w.storage->data + w.storage->bytes) return &w;
   return nullptr;
 }
 
 // The call, among those before the given one, whose results alone are the memory that a pointer is in; -1 where there
 // are others, or it is not one of those that `output_of` knows.
 int64_t Program::only_writer(const void* p, int64_t before) const {
-  const Written* written = written_at(p);
+  const char* at = static_cast<const char*>(p);
+  const Written* written = written_in(at, at + 1);
   if (!written) return -1;
   int times = 0;  // also through other tensors of the same memory
   const char *begin = written->storage->data, *end = begin + written->storage->bytes;
@@ -115,31 +115,41 @@ std::optional<IndexRange> Program::range_of_results(const RecordedCall& call, in
 
 bool Program::checks_stand() const {
   return std::none_of(checks_.begin(), checks_.end(), [&](const IndexCheck& check) {
-    const char* at = static_cast<const char*>(check.at);
-    return !check.apart.empty() || overwritten_.overlap(at, at + check.count * kItemSize[kInt64]);
+    const auto [begin, end] = check.extent();
+    // Of indices that lie apart, an epoch could not tell the whole array's from the rest of it.
+    return !check.apart.empty() || overwritten_.overlap(begin, end);
   });
 }
 
 // Indices from outside are looked at before each run, where they lie: also those of which the program makes a copy
 // first, because they lie apart.
 void Program::note_check(const IndexCheck& check) {
-  if (!written_at(check.at)) return checks_.push_back(check);
+  const auto is_given = [&](const IndexCheck& indices) {
+    const auto [begin, end] = indices.extent();
+    return !written_in(begin, end);
+  };
+  if (is_given(check)) return checks_.push_back(check);
   const int64_t now = static_cast<int64_t>(calls_.size()), i = only_writer(check.at, now);
   KnownRanges known;
   const auto range = range_of(check.at, now, known);
   if (range && range->low >= check.low && range->high < check.high) return;
   if (i >= 0 && calls_[static_cast<size_t>(i)].entry().name == std::string_view("copy")) {
     const Args& copy = calls_[static_cast<size_t>(i)].args[0];
-    if (!written_at(copy.p[0])) {
-      IndexCheck original = check;
-      original.at = copy.p[0];
-      original.count = copy.n[1];
-      for (int64_t d = 0; d < copy.n[0]; ++d)
-        original.apart.emplace_back(copy.n[kShapeAt + d], copy.n[kShapeAt + kMaxDims + d]);
-      return checks_.push_back(original);
-    }
+    IndexCheck original = check;
+    original.at = copy.p[0];
+    original.count = copy.n[1];
+    for (int64_t d = 0; d < copy.n[0]; ++d)
+      original.apart.emplace_back(copy.n[kShapeAt + d], copy.n[kShapeAt + kMaxDims + d]);
+    if (is_given(original)) return checks_.push_back(original);
   }
   throw RecordingError("the values of indices for " + check.op);
+}
+
+std::pair<const char*, const char*> IndexCheck::extent() const {
+  const int64_t* index = static_cast<const int64_t*>(at);
+  int64_t low = 0, high = apart.empty() ? count : 1;
+  for (const auto& [size, stride] : apart) (stride < 0 ? low : high) += (size - 1) * stride;
+  return {reinterpret_cast<const char*>(index + low), reinterpret_cast<const char*>(index + high)};
 }
 
 const int64_t* IndexCheck::first_out_of_range() const {

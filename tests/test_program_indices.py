@@ -65,7 +65,22 @@ def through_another_name(x):
     return x[ONE]
 
 
+PART = fastbp.from_numpy(MEMORY[1:])
+
+
+def through_a_part(x):
+    PART.fill_(10**6)
+    return x[ONE]
+
+
+def a_view_through_a_part(x):
+    PART.fill_(10**6)
+    return x[ONE[::2]]
+
+
 UNBOUNDED = {
+    "a part written to by another name": through_a_part,
+    "a view of which a part is written to by another name": a_view_through_a_part,
     "written to by another name": through_another_name,
     "an overwritten argmax": overwrite,
     "an increased argmax": increase,

@@ -134,7 +134,7 @@ class Compiled(_native.Step):
         return self._holding(_context(structure, kinds))
 
     def run_epoch(
-        self,
+        self: Compiled | _Method,
         arrays: Sequence[Any],
         batch_size: int,
         permutation: Any = None,
@@ -150,7 +150,19 @@ class Compiled(_native.Step):
         steps are stepped for each batch. Ctrl-C is noticed between steps, about every 100 ms; the steps before it
         stand. Raises as the function does, TypeError and ValueError for arrays that do not fit.
         """
-        return _run_epoch(self, arrays, batch_size, permutation, seed, drop_last)
+        if not isinstance(arrays, (list, tuple)):
+            raise TypeError(
+                f"[run_epoch] expected a list of arrays, one for each argument of a step, got a {type(arrays).__name__}"
+            )
+        if seed is not None:
+            if permutation is not None:
+                raise ValueError("[run_epoch] expected a permutation or a seed, got both")
+            permutation = randperm(len(arrays[0]) if arrays else 0, generator=Generator(seed))
+        epoch = Epoch(self, arrays, batch_size, permutation, drop_last)
+        with self._lock:
+            for _ in epoch:
+                pass
+        return epoch.results
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """Returns what the program for these arguments computes, in which order and memory, as text for people.
@@ -184,43 +196,11 @@ class _Method:
     def _standing(self, arrays: Sequence[Tensor], rows: int) -> Variant | None:
         return self.__func__._standing(arrays, rows, (self.__self__,))
 
-    def run_epoch(
-        self,
-        arrays: Sequence[Any],
-        batch_size: int,
-        permutation: Any = None,
-        seed: int | None = None,
-        drop_last: bool = False,
-    ) -> Any:
-        """`Compiled.run_epoch`, of the object."""
-        return _run_epoch(self, arrays, batch_size, permutation, seed, drop_last)
+    run_epoch = Compiled.run_epoch
 
     def explain(self, *args: Any, **kwargs: Any) -> str:
         """`Compiled.explain`, of the object."""
         return self.__func__.explain(*((self.__self__, *args) if args or kwargs else ()), **kwargs)
-
-
-def _run_epoch(
-    step: Compiled | _Method,
-    arrays: Sequence[Any],
-    batch_size: int,
-    permutation: Any,
-    seed: int | None,
-    drop_last: bool,
-) -> Any:
-    if not isinstance(arrays, (list, tuple)):
-        raise TypeError(
-            f"[run_epoch] expected a list of arrays, one for each argument of a step, got a {type(arrays).__name__}"
-        )
-    if seed is not None:
-        if permutation is not None:
-            raise ValueError("[run_epoch] expected a permutation or a seed, got both")
-        permutation = randperm(len(arrays[0]) if arrays else 0, generator=Generator(seed))
-    epoch = Epoch(step, arrays, batch_size, permutation, drop_last)
-    with step._lock:
-        for _ in epoch:
-            pass
-    return epoch.results
 
 
 def compile(
