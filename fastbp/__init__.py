@@ -23,18 +23,22 @@ except ModuleNotFoundError as error:
     ) from error
 
 from fastbp import autograd as _tape
+from fastbp import derivatives as _derivatives
 from fastbp import ops as _ops
 from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from fastbp.derivatives import hessian, hvp, jacobian, jvp, vhp, vjp
 from fastbp.dtypes import DType, bool, float32, float64, int64
 from fastbp.function import Function
-from fastbp.gradcheck import GradcheckError, gradcheck
+from fastbp.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from fastbp.kernels import backend, check
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
 from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
-setattr(_tape, "Function", Function)  # noqa: B010  PyTorch's place for it is autograd.Function
+# PyTorch's places for them are autograd.Function, autograd.grad and autograd.functional.
+for _name, _value in (("Function", Function), ("grad", _derivatives.grad), ("functional", _derivatives)):
+    setattr(_tape, _name, _value)
 
 # Loaded when first used, so that `import fastbp` stays quick.
 _LAZY = {"nn", "optim", "data", "train", "serialization"}
@@ -74,11 +78,18 @@ __all__ = [
     "float64",
     "get_num_threads",
     "gradcheck",
+    "gradgradcheck",
+    "hessian",
+    "hvp",
     "info",
     "int64",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "no_grad",
     "set_grad_enabled",
     "set_num_threads",
     "tensor",
+    "vhp",
+    "vjp",
 ]
