@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastbp.autograd import enable_grad
-from fastbp.derivatives import grad
 from fastbp.dtypes import float64
 from fastbp.tensor import Tensor, filled, tensor
 
@@ -100,6 +99,8 @@ def gradgradcheck(
     As gradcheck, of the gradients that backward passes with create_graph give; the ȳ are drawn at random, and checked
     with the inputs.
     """
+    from fastbp.derivatives import grad  # not needed by a plain `import fastbp`
+
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     generator = np.random.default_rng(seed)
