@@ -16,7 +16,7 @@ namespace {
 // The places of a Tensor's slots, and its type; found once.
 struct TensorSlots {
   PyTypeObject* type = nullptr;
-  Py_ssize_t buffer, grad, requires_grad, node, index;
+  Py_ssize_t buffer, grad, requires_grad, node, index, hooks;
 
   static Py_ssize_t offset_of(nb::handle type, const char* name) {
     nb::object member = type.attr("__dict__")[name];
@@ -29,6 +29,7 @@ struct TensorSlots {
     requires_grad = offset_of(tensor_type, "_requires_grad");
     node = offset_of(tensor_type, "_node");
     index = offset_of(tensor_type, "_index");
+    hooks = offset_of(tensor_type, "hooks");
     type = reinterpret_cast<PyTypeObject*>(tensor_type.inc_ref().ptr());
   }
   static PyObject*& at(PyObject* tensor, Py_ssize_t offset) {
@@ -43,6 +44,7 @@ struct TensorSlots {
     at(result.ptr(), requires_grad) = Py_NewRef(Py_False);
     at(result.ptr(), node) = Py_NewRef(Py_None);
     at(result.ptr(), index) = PyLong_FromLong(0);
+    at(result.ptr(), hooks) = Py_NewRef(Py_None);
     return result;
   }
 };
@@ -148,8 +150,8 @@ PyObject* call_step(PyObject* self, PyObject* args, PyObject* kwargs) {
   return result;
 }
 
-// Buffers like the inputs; outputs, of which the first are results; (tensor, buffer, requires_grad);
-// None); (dict, key, value) or (tensor, None, None) for a gradient that must be None; tensors that lose theirs.
+// Buffers like the inputs; outputs, of which the first are results; (tensor, buffer, requires_grad, hooks);
+// (dict, key, value) or (tensor, None, None) for a gradient that must be None; tensors that lose theirs.
 void remember(Step& step, nb::object owner, Program& program, const std::vector<const Buffer*>& inputs,
               const std::vector<const Buffer*>& outputs, nb::list tensors, nb::list entries, nb::list dropped,
               int results, bool as_tuple) {
@@ -172,6 +174,7 @@ void remember(Step& step, nb::object owner, Program& program, const std::vector<
     const nb::object tensor = fact[0];
     known.tensors.push_back({tensor, slots.buffer, fact[1]});
     known.tensors.push_back({tensor, slots.requires_grad, fact[2]});
+    known.tensors.push_back({tensor, slots.hooks, fact[3]});
   }
   for (nb::handle fact : entries) {
     if (PyDict_Check(nb::object(fact[0]).ptr())) known.entries.push_back({fact[0], fact[1], fact[2]});

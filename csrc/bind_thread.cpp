@@ -1,5 +1,5 @@
-// What every thread has for itself: whether it records operations, and the backend that it selected. Every operation
-// asks for both, and threading.local, which does the same, takes three times as long.
+// What every thread has for itself: whether it records operations, whether fused ones run as plain ones, and the
+// backend that it selected. Every operation asks, and threading.local, which does the same, takes three times as long.
 #include "bind.h"
 
 namespace fastbp {
@@ -9,19 +9,23 @@ struct Mode {};
 struct Selected {};
 
 thread_local bool enabled = true;
+thread_local bool composed = false;
 thread_local PyObject* host = nullptr;  // a module; kept when the thread ends, as modules are
 PyObject* native_backend = nullptr;     // the module that stands for this one; null while another is the default
 
-PyObject* get_enabled(PyObject*, void*) { return PyBool_FromLong(enabled); }
-
-int set_enabled(PyObject*, PyObject* value, void*) {
+int set_flag(bool& flag, PyObject* value) {
   if (!value || !PyBool_Check(value)) {
-    PyErr_SetString(PyExc_TypeError, "[mode] expected enabled as a bool");
+    PyErr_SetString(PyExc_TypeError, "[mode] expected a bool");
     return -1;
   }
-  enabled = value == Py_True;
+  flag = value == Py_True;
   return 0;
 }
+
+PyObject* get_enabled(PyObject*, void*) { return PyBool_FromLong(enabled); }
+int set_enabled(PyObject*, PyObject* value, void*) { return set_flag(enabled, value); }
+PyObject* get_composed(PyObject*, void*) { return PyBool_FromLong(composed); }
+int set_composed(PyObject*, PyObject* value, void*) { return set_flag(composed, value); }
 
 PyObject* get_host(PyObject*, void*) { return Py_NewRef(host ? host : Py_None); }
 
@@ -32,6 +36,8 @@ int set_host(PyObject*, PyObject* module, void*) {
 }
 
 PyGetSetDef mode_facts[] = {{"enabled", get_enabled, set_enabled, "Whether operations are recorded.", nullptr},
+                            {"composed", get_composed, set_composed,
+                             "Whether fused operations run as the plain ones that they stand for.", nullptr},
                             {nullptr, nullptr, nullptr, nullptr, nullptr}};
 PyGetSetDef selected_facts[] = {{"host", get_host, set_host, "The backend for host memory, or None.", nullptr},
                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};

@@ -5,6 +5,7 @@ This file knows nodes, not tensors and not operations. A node has
     edges      for each input, (node, output position) where its gradient goes, or None
     sequence   a number that grows as nodes are made, so that descending order visits a node before its inputs
     outputs    how many outputs it has
+    hooks      None, or something: then arrive(gradients of the outputs) may change that list before `run`
     run(gradients of the outputs) -> gradients of the inputs
     release()  gives up what was saved for `run`
 
@@ -28,6 +29,9 @@ class Node(Protocol):
     edges: Sequence[tuple[Any, int] | None]
     sequence: int
     outputs: int
+    hooks: Any
+
+    def arrive(self, gradients: list[Any]) -> None: ...
 
     def run(self, gradients: list[Any]) -> Iterable[Any]: ...
 
@@ -94,17 +98,22 @@ def is_grad_enabled() -> bool:
     return mode.enabled
 
 
+Edge = tuple[Any, int]  # (node, output position)
+
+
 def backward(
-    edges: Iterable[tuple[Node, int] | None],
+    edges: Iterable[Edge | None],
     gradients: Iterable[Any],
     retain_graph: bool = False,
     create_graph: bool = False,
+    visit: Callable[[Any, list[Any]], bool] | None = None,
 ) -> None:
     """Sends gradients along edges (node, output position) to every leaf that the nodes depend on.
 
     With v̄ = ∂L/∂v, a node y = f(x) adds v̄ᵀ·∂f/∂x to each input's gradient; nodes are visited in descending sequence, so
     that all contributions have arrived. Iterative: depth is bounded by memory alone. Leaves come last, so that an error
     on the way leaves their gradients as they were. Unless `retain_graph`, each node gives up what it saved.
+    visit(node, gradients of its outputs): called before each node, which runs only where it returns True.
     """
     # The nodes that gradients have reached, by sequence, or id for leaves, with what has arrived at their outputs.
     reached: dict[int, tuple[Node, list[Any]]] = {}
@@ -131,10 +140,60 @@ def backward(
             if not waiting:
                 break
             node, arrived = reached.pop(-heappop(waiting))
+            if node.hooks is not None:
+                node.arrive(arrived)
+            if visit is not None and not visit(node, arrived):
+                edges = ()
+                continue
             edges, gradients = node.edges, node.run(arrived)
             if not retain_graph:
                 node.release()
         for node, arrived in reached.values():  # only leaves are left
-            node.run(arrived)
+            if node.hooks is not None:
+                node.arrive(arrived)
+            if visit is None or visit(node, arrived):
+                node.run(arrived)
     finally:
         mode.enabled = previous
+
+
+def gradients_at(
+    targets: Sequence[Edge],
+    edges: Sequence[Edge],
+    gradients: Sequence[Any],
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> list[Any]:
+    """What arrives at the targets (node, output position) from gradients sent along edges; None where nothing does.
+
+    No leaf keeps a gradient, and no node runs that leads to no target.
+    """
+    found: list[Any] = [None] * len(targets)
+    places: dict[int, list[tuple[int, int]]] = {}
+    for i, (node, position) in enumerate(targets):
+        places.setdefault(id(node), []).append((position, i))
+    leading = _leading_to({id(node) for node, _ in targets}, edges, min(node.sequence for node, _ in targets))
+
+    def visit(node: Any, arrived: list[Any]) -> bool:
+        for position, i in places.get(id(node), ()):
+            found[i] = arrived[position]
+        return id(node) in leading
+
+    backward(edges, gradients, retain_graph, create_graph, visit)
+    return found
+
+
+def _leading_to(targets: set[int], edges: Iterable[Edge], lowest: int) -> set[int]:
+    """The ids of nodes, reached from edges, that have a target before them; lowest: the least sequence of a target."""
+    seen: dict[int, Any] = {}
+    rest = [node for node, _ in edges]
+    while rest:
+        node = rest.pop()
+        if id(node) not in seen and node.sequence >= lowest:
+            seen[id(node)] = node
+            rest += [edge[0] for edge in node.edges if edge is not None]
+    leading: set[int] = set()
+    for node in sorted(seen.values(), key=lambda node: node.sequence):  # inputs before what is made from them
+        if any(edge is not None and (id(edge[0]) in targets or id(edge[0]) in leading) for edge in node.edges):
+            leading.add(id(node))
+    return leading

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastbp.autograd import mode, next_sequence
+from fastbp.autograd import gradients_at, mode, next_sequence
 from fastbp.dtypes import FLOATING_CODES
+from fastbp.hooks import replaced
 from fastbp.tensor import Tensor, filled
+
+# Called with every new node, its inputs and its outputs, in any thread, while somebody draws graphs; empty otherwise.
+watchers: list[Callable[[Any, Sequence[Any], Sequence[Any]], None]] = []
 
 
 class Function:
@@ -65,6 +69,8 @@ class Function:
         node.dtypes = [y.dtype if isinstance(y, Tensor) else None for y in outputs]
         # Once more, now that the own outputs among them are known by their node.
         node.save_for_backward(*[entry and entry[0] for entry in node.saved or ()])
+        for watcher in watchers:
+            watcher(node, inputs, outputs)
         return outputs[0] if single else tuple(outputs)
 
 
@@ -76,9 +82,11 @@ class Node:
 
     __slots__ = (
         "__dict__",  # what forward keeps for backward besides tensors
+        "__weakref__",
         "dtypes",  # of each output, where there are several
         "edges",  # for each input: the (node, position) where its gradient goes, or None
         "function",
+        "hooks",  # by key: (output position, what is called with its gradient)
         "outputs",
         "retained",  # weak references to outputs that keep their gradient, by position
         "saved",  # (tensor, version, -1) or for an own output, to avoid a cycle, (buffer, version, position)
@@ -90,6 +98,7 @@ class Node:
     dtypes: Sequence[Any]
     edges: list[tuple[Any, int] | None]  # true where a gradient is asked for
     function: type[Function]
+    hooks: dict[int, tuple[int, Callable[..., Any]]] | None
     outputs: int
     retained: dict[int, Any] | None
     saved: Sequence[tuple[Any, int, int] | None] | None  # None once released
@@ -156,8 +165,6 @@ class Node:
             for i, dtype in enumerate(self.dtypes):
                 if gradients[i] is None and dtype is not None:
                     gradients[i] = filled(self.shapes[i], 0.0, dtype)
-        if self.retained:
-            self._retain(gradients)
         function = self.function
         results = function.backward(self, *gradients)
         if type(results) is not tuple:
@@ -182,11 +189,16 @@ class Node:
     def retain(self, position: int, output: Any) -> None:
         """Lets an output, given as a weak reference, keep its gradient."""
         self.retained = {**(self.retained or {}), position: output}
+        self.hooks = self.hooks or {}
 
-    def _retain(self, gradients: list[Any]) -> None:
+    def arrive(self, gradients: list[Any]) -> None:
+        """Calls the hooks of the outputs, then lets those keep their gradients that were asked to."""
+        for i, hook in list((self.hooks or {}).values()):
+            if gradients[i] is not None:
+                gradients[i] = replaced(gradients[i], hook)
         for i, reference in (self.retained or {}).items():
             kept = reference()
-            if kept is not None:
+            if kept is not None and gradients[i] is not None:
                 kept.grad = gradients[i].clone() if kept.grad is None else kept.grad + gradients[i]
 
     def release(self) -> None:
@@ -208,6 +220,9 @@ def record(function: type[Function], inputs: tuple[Any, ...], y: Tensor) -> Any:
     node = _node(function, inputs)
     node.shapes = (y.buffer.shape,)
     y._node, y._index, y._requires_grad = node, 0, True
+    if watchers:
+        for watcher in watchers:
+            watcher(node, inputs, (y,))
     return node
 
 
@@ -223,10 +238,47 @@ def _node(function: type[Function], inputs: tuple[Any, ...]) -> Node:
         else:
             edges.append(None)
     node.edges = edges
+    node.hooks = None
     node.retained = None
     node.saved = ()
     node.without_gradient = ()
     return node
+
+
+class Alias(Function):
+    """The same tensor, as a place of its own in the graph."""
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return dy
+
+
+def alias(x: Tensor) -> Tensor:
+    """x itself behind a node of its own, where gradients are recorded."""
+    y = Tensor(x.buffer)
+    record(Alias, (x,), y)
+    return y
+
+
+def composed_gradients(
+    composition: Callable[..., Any], inputs: Sequence[Any], edges: Sequence[Any], *gradients: Tensor
+) -> tuple[Any, ...]:
+    """The gradients of a fused operation's inputs by way of the plain operations that it stands for.
+
+    For a backward pass that is itself recorded: what comes out can be differentiated again.
+    composition: computes the fused operation's outputs from its inputs. edges: those of the fused operation's node,
+    None where no gradient is asked for. gradients: of its outputs.
+    """
+    if not any(edges):
+        return (None,) * len(edges)
+    own = [alias(x) if edge is not None else x for x, edge in zip(inputs, edges)]
+    targets = [(x._node, 0) for x, edge in zip(own, edges) if edge is not None]
+    result = composition(*own)
+    outputs = [result] if isinstance(result, Tensor) else list(result)
+    ends = [(y._node, y._index) for y in outputs if y._node is not None]
+    sent = [dy for y, dy in zip(outputs, gradients) if y._node is not None]
+    found = iter(gradients_at(targets, ends, sent, retain_graph=True, create_graph=True))
+    return tuple([None if edge is None else next(found) for edge in edges])
 
 
 def _among(y: Tensor, tensors: tuple[Any, ...]) -> bool:

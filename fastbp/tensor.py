@@ -6,7 +6,7 @@ Operations and operators are installed on Tensor by fastbp.ops, a layer above.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from fastbp import autograd, kernels
 from fastbp.autograd import mode
 from fastbp.dtypes import BY_CODE, DType, as_dtype, float32, for_array
+from fastbp.hooks import RemovableHandle, replaced
 from fastbp.kernels.storage import Buffer, empty, from_array
 
 _CPU = "cpu"
@@ -28,7 +29,7 @@ class Tensor:
     tensor that no recorded operation made) with `requires_grad=True` collects its gradient in `grad`.
     """
 
-    __slots__ = ("__weakref__", "_index", "_node", "_requires_grad", "buffer", "grad")
+    __slots__ = ("__weakref__", "_index", "_node", "_requires_grad", "buffer", "grad", "hooks")
 
     # A leaf is itself a node of the tape: the end of it. See fastbp/autograd.py.
     edges: tuple[Any, ...] = ()
@@ -44,6 +45,7 @@ class Tensor:
         self._requires_grad = False
         self._node: Any = None
         self._index = 0
+        self.hooks: Any = None  # of a leaf, by key: what is called with its gradient
 
     if TYPE_CHECKING:  # what fastbp.ops installs
 
@@ -211,6 +213,24 @@ class Tensor:
             raise RuntimeError("[retain_grad] expected a tensor that requires grad")
         if self._node is not None:
             self._node.retain(self._index, weakref.ref(self))
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Calls hook(gradient) with the gradient of this tensor in every backward pass; what it returns replaces it.
+
+        Called once the gradient is complete, before `retain_grad` and `grad` see it; hooks go in the order in which
+        they were registered. Returns a handle, whose remove() takes the hook away.
+        Raises RuntimeError for a tensor that requires no grad.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("[register_hook] expected a tensor that requires grad")
+        if self._node is not None:
+            return RemovableHandle(self._node, "hooks", (self._index, hook))
+        return RemovableHandle(self, "hooks", hook)
+
+    def arrive(self, gradients: list[Any]) -> None:
+        """Calls the hooks of this leaf."""
+        for hook in list((self.hooks or {}).values()):
+            gradients[0] = replaced(gradients[0], hook)
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
         """Adds the gradient of this tensor (times `gradient`) to `grad` of every leaf that it depends on.

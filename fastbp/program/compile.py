@@ -27,6 +27,7 @@ _INSTEAD = {
     "new data of the host": "make the tensor outside and pass it as an argument",
     "a tensor's values on the host": "return the tensor and read it outside; where() does what a branch would",
     "to give a tensor other memory": "use copy_(), which keeps its memory",
+    "to hook a tensor from outside": "register the hook outside, once",
     "a metric on the host": "return the metric, and step the schedule outside",
     "to seed random numbers": "seed outside",
     "to change an optimizer's options": "change them outside, or by a schedule of fastbp.optim.lr_scheduler",
@@ -232,7 +233,7 @@ def _key(args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
     leaves: list[Any] = []
     structure = tree.flatten((args, kwargs), leaves)
     tensors = [leaf if isinstance(leaf, Tensor) else from_numpy(leaf) for leaf in leaves]
-    kinds = tuple([(t.buffer.shape, t.buffer.dtype, t._requires_grad) for t in tensors])
+    kinds = tuple([(t.buffer.shape, t.buffer.dtype, t._requires_grad, *(t.hooks or {}).values()) for t in tensors])
     return _context(structure, kinds), tensors
 
 

@@ -85,7 +85,7 @@ class Recorder(kernels.Recording):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self.tensors: dict[int, tuple[Tensor, Any, bool]] = {}  # by id: (tensor, its buffer, requires_grad)
+        self.tensors: dict[int, tuple[Tensor, Any, bool, Any]] = {}  # by id: (tensor, buffer, requires_grad, hooks)
         self.gradients: dict[int, Gradient] = {}  # by id of the tensor
         self.made: dict[int, Tensor | Module] = {}  # by id: kept, so that no id comes twice
         self.modules: dict[int, Module] = {}  # by id: those that were called
@@ -114,7 +114,7 @@ class Recorder(kernels.Recording):
         if id(t) not in self.tensors and id(t) not in self.made:
             if buffer.data_ptr >= PLACEHOLDERS:
                 raise RecordingError("a tensor of an earlier recording")
-            self.tensors[id(t)] = t, buffer, t._requires_grad
+            self.tensors[id(t)] = t, buffer, t._requires_grad, t.hooks
 
     def gradient(self, t: Tensor, present: Tensor | None, reads: bool) -> Tensor | None:
         """Notes the first look at a tensor's gradient; returns what stands for it."""
@@ -156,7 +156,7 @@ class Recorder(kernels.Recording):
     def stand_in(self, t: Tensor) -> Tensor:
         """A tensor like an argument, of which the program knows no more than its kind."""
         x = Tensor(t.buffer.empty_like())
-        x._requires_grad = t._requires_grad
+        x._requires_grad, x.hooks = t._requires_grad, t.hooks
         return x
 
     def restore(self) -> None:
@@ -195,6 +195,7 @@ def buffer_of(t: Tensor) -> Any:
 
 _buffer: Any = Tensor.__dict__["buffer"]
 _grad: Any = Tensor.__dict__["grad"]
+_hooks: Any = Tensor.__dict__["hooks"]
 _lock = threading.Lock()
 _watchers = 0
 
@@ -234,6 +235,13 @@ def _is_made(t: Tensor) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _set_hooks(t: Tensor, hooks: Any) -> None:
+    recorder = kernels.recorder()
+    if recorder and id(t) not in recorder.made:
+        raise RecordingError("to hook a tensor from outside")
+    _hooks.__set__(t, hooks)
 
 
 def _get_training(module: Module) -> bool:
@@ -326,6 +334,7 @@ _plain_set_attribute = Module.__setattr__
 _WATCHED: tuple[tuple[type, str, Any], ...] = (
     (Tensor, "buffer", property(_get_buffer, _set_buffer)),
     (Tensor, "grad", property(_get_grad, _set_grad)),
+    (Tensor, "hooks", property(_hooks.__get__, _set_hooks)),
     (Module, "__call__", _noting_call(Module.__call__)),
     (Module, "__setattr__", _set_attribute),
     (Module, "training", property(_get_training, _set_training)),

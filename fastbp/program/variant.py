@@ -98,7 +98,10 @@ class Variant:
     def holds(self) -> bool:
         """Whether a run would do what the function would do now."""
         return (
-            all(record.buffer_of(t) is b and t._requires_grad is requires_grad for t, b, requires_grad in self.tensors)
+            all(
+                record.buffer_of(t) is b and t._requires_grad is requires_grad and t.hooks is hooks
+                for t, b, requires_grad, hooks in self.tensors
+            )
             and all(module.training is training for module, training in self.modes)
             and all(_same_objects(record.attributes_of(module), before) for module, before in self.modules)
             and all(_alike(g.tensor.grad, g.stand_in) for g in self.gradients if g.read_first)
