@@ -153,5 +153,10 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     return softplus_unit(x) if beta == 1 else softplus_unit(x * beta) / beta
 
 
+def sine(x: Tensor, omega: float = 30.0) -> Tensor:
+    """y = sin(ω·x), the activation of sinusoidal representation networks (Sitzmann et al., 2020)."""
+    return sin(floating(x, "sine") * float(omega))
+
+
 # What the package exports: every operation made above, under its public name.
-__all__ = [name for name in UNARY if name in globals()]
+__all__ = [*[name for name in UNARY if name in globals()], "sine"]
