@@ -28,6 +28,8 @@ class Operands {
   void written_of_rows(const char* name, Buffer* b) { write_optional(name, b, rows_); }
   void written_of_columns(const char* name, Buffer* b) { write_optional(name, b, cols_); }
 
+  void accumulate(bool value) { args_.n[3] = value; }
+
   // Runs the kernel, with its constants.
   void run(Place place, double first = 0, double second = 0) {
     for (int i = 0; i < at_; ++i)
@@ -94,8 +96,8 @@ void row_norm_backward_input(const Buffer& dy, const Buffer& x, const Buffer* w,
   operands.run(place);
 }
 
-void row_norm_backward_weight(const Buffer& dy, const Buffer& x, const Buffer* mean, const Buffer& rstd, Buffer& dw,
-                              Buffer* db) {
+void row_norm_backward_weight(const Buffer& dy, const Buffer& x, const Buffer* mean, const Buffer& rstd,
+                              bool accumulate, Buffer& dw, Buffer* db) {
   static const Place place = place_of("row_norm_backward_weight");
   static const std::string op = "row_norm_backward_weight";
   Operands operands(op, "dy", dy);
@@ -105,6 +107,7 @@ void row_norm_backward_weight(const Buffer& dy, const Buffer& x, const Buffer* m
   operands.of_rows("rstd", &rstd);
   operands.written_of_columns("dw", &dw);
   operands.written_of_columns("db", db);
+  operands.accumulate(accumulate);
   operands.run(place);
 }
 
@@ -159,12 +162,12 @@ void batch_norm_backward(const Buffer& dy, const Buffer& x, const Buffer* w, con
 }  // namespace
 
 void bind_norm(nb::module_& m) {
-  m.def("row_norm_forward", &row_norm_forward, nb::arg("x"), nb::arg("w").none(), nb::arg("b").none(), nb::arg("epsilon"),
-        nb::arg("mean").none(), nb::arg("rstd"), nb::arg("y"));
+  m.def("row_norm_forward", &row_norm_forward, nb::arg("x"), nb::arg("w").none(), nb::arg("b").none(),
+        nb::arg("epsilon"), nb::arg("mean").none(), nb::arg("rstd"), nb::arg("y"));
   m.def("row_norm_backward_input", &row_norm_backward_input, nb::arg("dy"), nb::arg("x"), nb::arg("w").none(),
         nb::arg("mean").none(), nb::arg("rstd"), nb::arg("dx"));
   m.def("row_norm_backward_weight", &row_norm_backward_weight, nb::arg("dy"), nb::arg("x"), nb::arg("mean").none(),
-        nb::arg("rstd"), nb::arg("dw"), nb::arg("db").none());
+        nb::arg("rstd"), nb::arg("accumulate"), nb::arg("dw"), nb::arg("db").none());
   m.def("batch_norm_forward", &batch_norm_forward, nb::arg("x"), nb::arg("w").none(), nb::arg("b").none(),
         nb::arg("batches").none(), nb::arg("epsilon"), nb::arg("momentum"), nb::arg("running_mean").none(),
         nb::arg("running_var").none(), nb::arg("y"), nb::arg("mean"), nb::arg("rstd"));

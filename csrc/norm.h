@@ -13,9 +13,10 @@
 //                             last of the running ones may be null; cut by columns
 //   batch_norm_apply          p = {x, mean, variance, w, b, y}; c = {ε}; mean may be null, and is 0 then
 //   batch_norm_backward       p = {dy, x, w, mean, rstd, dx, dw, db}; dx may be null; cut by columns
-// n = {rows, cols}.
+// n = {rows, cols}, of row_norm_backward_weight {rows, cols, 0, accumulate}.
 #pragma once
 
+#include "epilogue.h"
 #include "softmax.h"
 
 namespace {
@@ -99,21 +100,23 @@ void row_norm_backward_input(const Args& a, int64_t begin, int64_t end, Scratch)
 // ---------------------------------------------------------------- columns
 
 template <class T>
-FASTBP_INLINE void sum_columns(const T* x, int64_t rows, int64_t stride, int64_t w, T* y) {
-  SumFold::columns(x, rows, stride, w, y);
-}
-
-template <class T>
 void row_norm_backward_weight(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t rows = a.n[0], cols = a.n[1];
-  const T *dy = static_cast<const T*>(a.p[0]) + begin, *x = static_cast<const T*>(a.p[1]) + begin;
+  const bool add = a.n[3] != 0;
   const T *mean = static_cast<const T*>(a.p[2]), *rstd = static_cast<const T*>(a.p[3]);
-  const auto step = [=](vec<T> acc, int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
-    const vec<T> d = load_some(x + i * cols + j, n) - set1<T>(mean ? mean[i] : T(0));
-    return fma(load_some(dy + i * cols + j, n), d * set1<T>(rstd[i]), acc);
-  };
-  column_sums<T>(rows, end - begin, static_cast<T*>(a.p[4]) + begin, step);
-  if (T* db = static_cast<T*>(a.p[5])) sum_columns(dy, rows, cols, end - begin, db + begin);
+  T sums[kColumns];
+  for (int64_t first = begin; first < end; first += kColumns) {
+    const int64_t columns = smaller(kColumns, end - first);
+    const T *dy = static_cast<const T*>(a.p[0]) + first, *x = static_cast<const T*>(a.p[1]) + first;
+    column_sums<T>(rows, columns, sums,
+                   [=](vec<T> acc, int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
+                     const vec<T> d = load_some(x + i * cols + j, n) - set1<T>(mean ? mean[i] : T(0));
+                     return fma(load_some(dy + i * cols + j, n), d * set1<T>(rstd[i]), acc);
+                   });
+    add_rows(static_cast<T*>(a.p[4]) + first, 0, sums, 0, 1, columns, add);
+  }
+  if (T* db = static_cast<T*>(a.p[5]))
+    add_column_sums(static_cast<const T*>(a.p[0]) + begin, cols, rows, end - begin, add, db + begin);
 }
 
 // y = (x − mean) scale + b for w columns of some rows.
@@ -157,7 +160,7 @@ void batch_norm_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
     const int64_t columns = smaller(kColumns, end - first);
     const T *x = from(0, first), *w = from(1, first), *b = from(2, first);
     T *mean = from(7, first), *rstd = from(8, first);
-    sum_columns(x, rows, cols, columns, mean);
+    add_column_sums(x, cols, rows, columns, false, mean);
     map_columns(mean, columns, [=](int64_t j, int64_t n) __attribute__((always_inline)) {
       return load_some(mean + j, n) / set1<T>(m);
     });
@@ -219,7 +222,7 @@ void batch_norm_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
     const auto deviation = [=](int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
       return load_some(x + i * cols + j, n) - load_some(mean + j, n);
     };
-    sum_columns(dy, rows, cols, columns, db);
+    add_column_sums(dy, cols, rows, columns, false, db);
     column_sums<T>(rows, columns, dw, [=](vec<T> acc, int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
       return fma(load_some(dy + i * cols + j, n), deviation(i, j, n) * load_some(rstd + j, n), acc);
     });

@@ -67,7 +67,7 @@ class RowNorm(Function):
         if need_w or need_b:
             dw = Tensor(empty(g.shape[1:], g.dtype))
             db = Tensor(empty(g.shape[1:], g.dtype)) if need_b else None
-            k.row_norm_backward_weight(g, rows, *statistics, dw.buffer, _buffer(db))
+            k.row_norm_backward_weight(g, rows, *statistics, False, dw.buffer, _buffer(db))
         return dx, dw if need_w else None, db
 
 

@@ -65,9 +65,12 @@ def row_backward_input(draw: Draw, T: np.dtype, x: np.ndarray, centered: bool = 
     return [draw.values(T, *x.shape), x, weight, *row_statistics(x, centered), Out(x.shape)]
 
 
-def row_backward_weight(draw: Draw, T: np.dtype, x: np.ndarray, centered: bool = True, b: bool = True) -> list[Any]:
+def row_backward_weight(
+    draw: Draw, T: np.dtype, x: np.ndarray, centered: bool = True, b: bool = True, accumulate: bool = False
+) -> list[Any]:
     cols = x.shape[1]
-    return [draw.values(T, *x.shape), x, *row_statistics(x, centered), Out((cols,)), Out((cols,)) if b else None]
+    dw, db = affine(draw, T, cols) if accumulate else (Out((cols,)), Out((cols,)))
+    return [draw.values(T, *x.shape), x, *row_statistics(x, centered), accumulate, dw, db if b else None]
 
 
 @case("row_norm_forward", "shapes")
@@ -121,8 +124,10 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 
 @case("row_norm_backward_weight", "options")
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
-    for shape, (centered, b) in itertools.product(FEW, itertools.product((False, True), repeat=2)):
-        yield row_backward_weight(draw, T, draw.values(T, *shape), centered, b)
+    for shape, options in itertools.product(FEW, itertools.product((False, True), repeat=3)):
+        yield row_backward_weight(draw, T, draw.values(T, *shape), *options)
+    yield row_backward_weight(draw, T, draw.values(T, 1025, 70), accumulate=True)
+    yield row_backward_weight(draw, T, draw.values(T, 3, 1030), accumulate=True)
 
 
 @case("row_norm_backward_weight", "special")

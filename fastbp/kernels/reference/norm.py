@@ -97,14 +97,16 @@ def row_norm_backward_weight(
     x: np.ndarray,
     mean: np.ndarray | None,
     rstd: np.ndarray,
+    accumulate: bool,
     dw: np.ndarray,
     db: np.ndarray | None,
 ) -> None:
-    """dw_j = Σ_i dy_ij·(x_ij − μ_i)·r_i, db_j = Σ_i dy_ij."""
+    """dw_j (+)= Σ_i dy_ij·(x_ij − μ_i)·r_i, db_j (+)= Σ_i dy_ij."""
     normal = np.subtract(x, column(mean), dtype=np.float64) * column(rstd)
-    dw[...] = np.sum(dy * normal, axis=0)
-    if db is not None:
-        db[...] = np.sum(dy, axis=0, dtype=np.float64)
+    for y, terms in ((dw, dy * normal), (db, dy)):
+        if y is not None:
+            total = np.sum(terms, axis=0, dtype=np.float64).astype(y.dtype)
+            y[...] = y + total if accumulate else total
 
 
 @kernel(

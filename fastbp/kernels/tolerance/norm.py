@@ -58,12 +58,12 @@ def _(dy: Any, x: Any, w: Any, mean: Any, rstd: Any, eps: float) -> Any:
 
 
 @rule("row_norm_backward_weight")
-def _(dy: Any, x: Any, mean: Any, rstd: Any, output: str, eps: float) -> Any:
-    adds, dy = roundings(dy.shape[0], eps), np.abs(dy)
-    if output == "db":
-        return adds * np.sum(dy, axis=0)
-    d = np.abs(x - (0 if mean is None else mean[:, None]))
-    return (adds + 3 * eps) * np.sum(dy * d * rstd[:, None], axis=0)
+def _(dy: Any, x: Any, mean: Any, rstd: Any, accumulate: bool, dw: Any, db: Any, output: str, eps: float) -> Any:
+    terms = np.abs(dy)
+    if output == "dw":
+        terms = terms * np.abs(x - (0 if mean is None else mean[:, None])) * rstd[:, None]
+    before = (dw if output == "dw" else db) if accumulate else np.float64(0)
+    return (roundings(dy.shape[0], eps) + 3 * eps) * np.sum(terms, axis=0) + eps * np.abs(before)
 
 
 @rule("batch_norm_forward")
