@@ -73,6 +73,9 @@ class LayerNorm(_OverLast):
     def forward(self, input: Tensor) -> Tensor:
         return ops.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, bias={self.bias is not None}"
+
 
 class RMSNorm(_OverLast):
     """RMS norm, y = x/√(mean of x² + ε)·w over the last dimensions of x.
@@ -99,12 +102,12 @@ class RMSNorm(_OverLast):
 class BatchNorm1d(Module):
     """Batch norm, y = (x − μ)/√(σ² + ε)·w + b, with mean μ and variance σ² of each channel.
 
-    x and y (N, C) or (N, C, L), weight w and bias b (C,), which start at 1 and 0; without affine there is neither. In
-    training μ and σ² (biased) are those of the batch, and the buffers running_mean and running_var move towards them:
-    r ← (1 − momentum)·r + momentum·s, s the mean or the unbiased variance; with momentum None they are the means over
-    all batches, which num_batches_tracked counts. In evaluation they take the place of the batch's, unless
-    track_running_stats is False: then there are none. A batch with a single value of each channel is refused in
-    training (ValueError). Source: Ioffe and Szegedy, 2015.
+    x and y (N, C) or (N, C, L), weight w and bias b (C,), which start at 1 and 0; without affine there is neither,
+    without bias no b. In training μ and σ² (biased) are those of the batch, and the buffers running_mean and
+    running_var move towards them: r ← (1 − momentum)·r + momentum·s, s the mean or the unbiased variance; with momentum
+    None they are the means over all batches, which num_batches_tracked counts. In evaluation they take the place of the
+    batch's, unless track_running_stats is False: then there are none. A batch with a single value of each channel is
+    refused in training (ValueError). Source: Ioffe and Szegedy, 2015.
     """
 
     weight: Parameter | None
@@ -122,6 +125,8 @@ class BatchNorm1d(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 0:
@@ -133,7 +138,7 @@ class BatchNorm1d(Module):
         self.track_running_stats = track_running_stats
         shape, kind = (num_features,), float32 if dtype is None else as_dtype(dtype)
         self.weight = _parameter(shape, device, dtype) if affine else None
-        self.bias = _parameter(shape, device, dtype) if affine else None
+        self.bias = _parameter(shape, device, dtype) if affine and bias else None
         tracked = track_running_stats
         self.register_buffer("running_mean", new(shape, kind).to(device=device) if tracked else None)
         self.register_buffer("running_var", new(shape, kind).to(device=device) if tracked else None)
@@ -149,8 +154,9 @@ class BatchNorm1d(Module):
 
     def reset_parameters(self) -> None:
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -173,5 +179,5 @@ class BatchNorm1d(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
