@@ -81,6 +81,20 @@ BY_ROWS: dict[str, Callable[[int, int], list[Any]]] = {
     "cross_entropy_probabilities_forward": lambda r, c: [
         values(r, c), values(r, c), None, None, values(1), 0.0, Out((r,)), Out((r, c)),
     ],
+    "row_norm_forward": lambda r, c: [values(r, c), values(c), values(c), 1e-5, Out((r,)), Out((r,)), Out((r, c))],
+    "row_norm_backward_input": lambda r, c: [
+        values(r, c), values(r, c), values(c), values(r), values(r), Out((r, c)),
+    ],
+    "row_norm_backward_weight": lambda r, c: [
+        values(r, c), values(r, c), values(r), values(r), False, Out((c,)), Out((c,)),
+    ],
+    "batch_norm_forward": lambda r, c: [
+        values(r, c), values(c), values(c), None, 1e-5, 0.1, values(c), values(c), Out((r, c)), Out((c,)), Out((c,)),
+    ],
+    "batch_norm_apply": lambda r, c: [values(r, c), values(c), values(c), values(c), values(c), 1e-5, Out((r, c))],
+    "batch_norm_backward": lambda r, c: [
+        values(r, c), values(r, c), values(c), values(c), values(c), Out((r, c)), Out((c,)), Out((c,)),
+    ],
 }  # fmt: skip
 # Of one size.
 FIXED: dict[str, Callable[[], list[Any]]] = {
@@ -90,7 +104,7 @@ FIXED: dict[str, Callable[[], list[Any]]] = {
     "clip_coefficient": lambda: [values(1), 1.0, Out((1,))],
 }
 PRODUCTS = {f"linear_{kind}": kind for kind in cases.PRODUCTS}
-CONSTANTS = {"slope": 0.1, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1}
+CONSTANTS = {"slope": 0.1, "omega": 30.0, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1}
 BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
 
 
