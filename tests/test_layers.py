@@ -24,7 +24,7 @@ ORDER = [
     {"tensor"},
     {"function"},
     {"ops"},
-    {"nn", "optim", "data", "serialization", "program", "gradcheck"},
+    {"nn", "optim", "data", "serialization", "program", "plots", "gradcheck"},
     {"train"},
     {"__init__"},
     {"bench"},
