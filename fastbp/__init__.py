@@ -43,6 +43,7 @@ _LAZY_NAMES = {
     "CheckError": "kernels.checker",
     "compile": "program.compile",
     "CompileError": "program.compile",
+    "summary": "nn.summary",
 }
 
 

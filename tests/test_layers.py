@@ -17,7 +17,7 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
-    {"_native", "version"},
+    {"_native", "version", "amounts"},
     {"dtypes"},
     {"kernels", "runtime"},
     {"autograd"},
