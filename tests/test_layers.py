@@ -17,13 +17,14 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
-    {"_native", "version", "amounts"},
+    {"_native", "version", "amounts", "hooks"},
     {"dtypes"},
     {"kernels", "runtime"},
     {"autograd"},
     {"tensor"},
     {"function"},
     {"ops"},
+    {"derivatives"},
     {"nn", "optim", "data", "serialization", "program", "plots", "gradcheck"},
     {"train"},
     {"__init__"},
