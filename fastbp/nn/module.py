@@ -27,7 +27,7 @@ def structure_version() -> int:
     return _structure
 
 
-def _structure_changed() -> None:
+def structure_changed() -> None:
     global _structure
     _structure += 1
 
@@ -114,7 +114,7 @@ class Module:
         elif value is not None:
             self._check_kind(name, value)
         object.__setattr__(self, name, value)
-        _structure_changed()
+        structure_changed()
 
     def _check_kind(self, name: str, value: Any) -> None:
         """A parameter, child or buffer may be replaced by its own kind or None only, so that none is lost unnoticed."""
@@ -142,7 +142,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._buffers.pop(name, None)
-        _structure_changed()
+        structure_changed()
 
     def _check_name(self, kind: str, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
@@ -270,7 +270,7 @@ class Module:
         """Freezes (False) or unfreezes all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
-        _structure_changed()
+        structure_changed()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -289,7 +289,7 @@ class Module:
                 tensor.buffer = convert(tensor.detach()).buffer
                 if tensor.grad is not None:
                     tensor.grad = convert(tensor.grad.detach())
-        _structure_changed()
+        structure_changed()
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Module:
         """Converts parameters and buffers: `to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`.
