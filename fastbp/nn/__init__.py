@@ -8,25 +8,55 @@ from fastbp.nn.container import ModuleDict, ModuleList, Sequential
 from fastbp.nn.dropout import Dropout
 from fastbp.nn.flatten import Flatten
 from fastbp.nn.linear import Identity, Linear
-from fastbp.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss
+from fastbp.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    GaussianNLLLoss,
+    HingeEmbeddingLoss,
+    HingeLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MixtureNLLLoss,
+    MSELoss,
+    NLLLoss,
+    PoissonNLLLoss,
+    QuantileLoss,
+    SigmoidFocalLoss,
+    SmoothL1Loss,
+)
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Parameter
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
+    "HingeLoss",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
     "L1Loss",
     "Linear",
     "MSELoss",
+    "MixtureNLLLoss",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "NLLLoss",
     "Parameter",
+    "PoissonNLLLoss",
+    "QuantileLoss",
     "Sequential",
+    "SigmoidFocalLoss",
+    "SmoothL1Loss",
     "functional",
     "init",
     "utils",

@@ -5,7 +5,19 @@ allowed at each element, from the error analysis of the numerical contract: u = 
 terms, bounds in units in the last place (ULP) for vector functions. Nothing is a chosen percentage.
 """
 
-from fastbp.kernels.tolerance import elementwise, optim, products, rows
+from fastbp.kernels.tolerance import element_loss, elementwise, loss, optim, products, softmax
 from fastbp.kernels.tolerance.rules import RULES, allowed, difference, same, worst
 
-__all__ = ["RULES", "allowed", "difference", "elementwise", "optim", "products", "rows", "same", "worst"]
+__all__ = [
+    "RULES",
+    "allowed",
+    "difference",
+    "element_loss",
+    "elementwise",
+    "loss",
+    "optim",
+    "products",
+    "same",
+    "softmax",
+    "worst",
+]
