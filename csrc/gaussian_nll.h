@@ -1,9 +1,9 @@
 // Negative log-likelihood of a normal distribution of given variance, with the gradients of mean and variance.
 //
-// With v = max(var, floor) and d = x − t, losses[i] = s_i Σ_j ½ (log v + d²/v), ½ log 2π more in each term if `full`, by
-// the last-axis rule; dx = g d/v and dvar = g ½ (1 − d²/v)/v with g = s_i / *denominator: the gradient of v is var's.
-// Args: p = {x, target, var, sample_weight, denominator, losses, dx, dvar}, where sample_weight, dx and dvar may be
-// null; n = {rows, cols}; c = {floor, full}.
+// With v = max(var, floor) and d = x − t, losses[i] = s_i Σ_j ½ (log v + d²/v) by the last-axis rule, in each term
+// ½ log 2π more if `full`; dx = g d/v and dvar = g ½ (1 − d²/v)/v with g = s_i / *denominator: the gradient of v is
+// that of var. Args: p = {x, target, var, sample_weight, denominator, losses, dx, dvar}, where sample_weight, dx and
+// dvar may be null; n = {rows, cols}; c = {floor, full}.
 #pragma once
 
 #include "element_loss.h"
