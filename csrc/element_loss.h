@@ -49,7 +49,7 @@ struct Logistic {
 // −1, 0 or 1; NaN stays.
 template <class T>
 FASTBP_INLINE vec<T> sign_of(vec<T> x) {
-  return select(ne(x, x), x, select(eq(x, zero<T>()), zero<T>(), copysign(set1<T>(1), x)));
+  return select(lt(zero<T>(), x), set1<T>(1), select(lt(x, zero<T>()), set1<T>(-1), x));
 }
 
 template <class T>

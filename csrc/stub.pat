@@ -16,8 +16,8 @@ _native\.Buffer\.contiguous$:
     @property
     def contiguous(self) -> bool: ...
 
-_native\.Mode\.enabled$:
-    enabled: bool
+_native\.Mode\.(enabled|composed)$:
+    \1: bool
 
 _native\.Selected\.host$:
     \from typing import Any

@@ -27,23 +27,23 @@ from fastbp import ops as _ops
 from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from fastbp.dtypes import DType, bool, float32, float64, int64
 from fastbp.function import Function
-from fastbp.gradcheck import GradcheckError, gradcheck
+from fastbp.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from fastbp.kernels import backend, check
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
 from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
-setattr(_tape, "Function", Function)  # noqa: B010  PyTorch's place for it is autograd.Function
-
 # Loaded when first used, so that `import fastbp` stays quick.
-_LAZY = {"nn", "optim", "data", "train", "serialization"}
+_LAZY = {"nn", "optim", "data", "train", "serialization", "plots"}
 _LAZY_NAMES = {
+    **dict.fromkeys(["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"], "derivatives"),
     "save": "serialization",
     "load": "serialization",
     "CheckError": "kernels.checker",
     "compile": "program.compile",
     "CompileError": "program.compile",
+    "summary": "nn.summary",
 }
 
 
@@ -53,6 +53,19 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY_NAMES:
         return getattr(importlib.import_module(f"fastbp.{_LAZY_NAMES[name]}"), name)
     raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
+
+
+def _of_autograd(name: str) -> Any:
+    """PyTorch's places: autograd.Function, autograd.grad, autograd.functional."""
+    if name == "Function":
+        return Function
+    if name in ("grad", "functional"):
+        derivatives = importlib.import_module("fastbp.derivatives")
+        return derivatives if name == "functional" else derivatives.grad
+    raise AttributeError(f"module 'fastbp.autograd' has no attribute {name!r}")
+
+
+setattr(_tape, "__getattr__", _of_autograd)  # noqa: B010
 
 
 def __dir__() -> list[str]:
@@ -74,6 +87,7 @@ __all__ = [
     "float64",
     "get_num_threads",
     "gradcheck",
+    "gradgradcheck",
     "info",
     "int64",
     "is_grad_enabled",

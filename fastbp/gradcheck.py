@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.autograd import enable_grad
 from fastbp.dtypes import float64
-from fastbp.tensor import Tensor, tensor
+from fastbp.tensor import Tensor, filled, tensor
 
 
 class GradcheckError(RuntimeError):
@@ -81,6 +82,48 @@ def gradcheck(
                 f"[gradcheck] expected a slope of {numerical:.9g} along {name}, got {analytical:.9g} from backward"
             )
     return True
+
+
+def gradgradcheck(
+    f: Callable[..., Any],
+    inputs: Tensor | Sequence[Any],
+    eps: float = 1e-6,
+    atol: float = 1e-6,
+    rtol: float = 1e-4,
+    full: bool | None = None,
+    seed: int = 0,
+    raise_exception: bool = True,
+) -> bool:
+    """Compares second derivatives of f with central differences of first ones: gradcheck of (x, ȳ) → Σ ȳ·∂f/∂x.
+
+    As gradcheck, of the gradients that backward passes with create_graph give; the ȳ are drawn at random, and checked
+    with the inputs.
+    """
+    from fastbp.derivatives import grad  # not needed by a plain `import fastbp`
+
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    generator = np.random.default_rng(seed)
+
+    def floating_outputs(*arguments: Any) -> list[Tensor]:
+        result = f(*arguments)
+        results = [result] if isinstance(result, Tensor) else list(result)
+        return [y for y in results if isinstance(y, Tensor) and y.requires_grad]
+
+    upstream = [
+        tensor(generator.standard_normal(y.shape), dtype=y.dtype, requires_grad=True) for y in floating_outputs(*inputs)
+    ]
+
+    def first(*arguments: Any) -> list[Tensor]:
+        values, gradients = list(arguments[: len(inputs)]), arguments[len(inputs) :]
+        with enable_grad():
+            for i in checked:
+                values[i] = values[i] if values[i].requires_grad else values[i].detach().requires_grad_()
+            points = [values[i] for i in checked]
+            found = grad(floating_outputs(*values), points, gradients, create_graph=True, allow_unused=True)
+        return [filled(x.shape, 0.0, x.dtype) if g is None else g for x, g in zip(points, found)]
+
+    return gradcheck(first, (*inputs, *upstream), eps, atol, rtol, full, seed, raise_exception)
 
 
 def _directions(points: list[np.ndarray], checked: list[int], full: bool, generator: np.random.Generator) -> Any:

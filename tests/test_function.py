@@ -201,3 +201,28 @@ def test_gradcheck_catches_one_wrong_input_of_two_and_one_wrong_element():
             return da, dy * a
 
     assert not passes(Product.apply, leaf(np.arange(1.0, 9.0)), leaf(np.arange(2.0, 10.0)))
+
+
+def test_gradgradcheck_catches_a_rule_that_cannot_be_differentiated_again():
+    class Cube(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x * x
+
+        @staticmethod
+        def backward(ctx, dy):
+            (x,) = ctx.saved_tensors
+            return 3 * dy * x.detach() * x.detach()
+
+    x = leaf([[1.0, -2.0, 0.5]])
+    assert fastbp.gradcheck(Cube.apply, x)
+    assert fastbp.gradgradcheck(lambda t: t * t * t, x)
+    with pytest.raises(fastbp.GradcheckError, match="expected a slope"):
+        fastbp.gradgradcheck(Cube.apply, x)
+    assert not fastbp.gradgradcheck(Cube.apply, x, raise_exception=False)
+
+
+def test_gradgradcheck_of_several_outputs_and_inputs():
+    x, y = leaf([1.0, 2.0]), leaf([0.5, 3.0])
+    assert fastbp.gradgradcheck(lambda a, b: (a * b, (a / b).sum(), a.detach()), (x, y))

@@ -17,14 +17,15 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
-    {"_native", "version"},
+    {"_native", "version", "amounts", "hooks"},
     {"dtypes"},
     {"kernels", "runtime"},
     {"autograd"},
     {"tensor"},
     {"function"},
     {"ops"},
-    {"nn", "optim", "data", "serialization", "program", "gradcheck"},
+    {"derivatives"},
+    {"nn", "optim", "data", "serialization", "program", "plots", "gradcheck"},
     {"train"},
     {"__init__"},
     {"bench"},

@@ -207,6 +207,23 @@ def test_clip_grad_norm_can_refuse_what_is_not_finite():
     assert math.isnan(params[1].grad.item())
 
 
+@pytest.mark.parametrize(("norm_type", "expected"), [(1.0, 7.0), (2.0, 5.0), (math.inf, 4.0)])
+def test_total_norm_is_of_all_elements_and_changes_nothing(norm_type, expected):
+    tensors = [fastbp.tensor([3.0]), fastbp.tensor([[-4.0, 0.0]], dtype=fastbp.float64, requires_grad=True)]
+    norm = nn.utils.get_total_norm(iter(tensors), norm_type)
+    assert norm.shape == () and norm.item() == pytest.approx(expected) and not norm.requires_grad
+    assert [t.tolist() for t in tensors] == [[3.0], [[-4.0, 0.0]]]
+
+
+def test_total_norm_of_nothing_and_of_what_is_not_finite():
+    assert nn.utils.get_total_norm([]).item() == 0.0
+    assert math.isnan(nn.utils.get_total_norm(fastbp.tensor([1.0, math.nan])).item())
+    with pytest.raises(RuntimeError, match=r"\[get_total_norm\] expected a finite norm, got inf"):
+        nn.utils.get_total_norm([fastbp.tensor([math.inf])], error_if_nonfinite=True)
+    with pytest.raises(ValueError, match=r"\[get_total_norm\] expected norm_type > 0, got 0.0"):
+        nn.utils.get_total_norm([], 0)
+
+
 def test_clip_grad_value_clamps():
     params = with_gradients([3.0, -0.5, -9.0])
     nn.utils.clip_grad_value_(params[0], 2.0)

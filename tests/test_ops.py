@@ -60,6 +60,13 @@ def test_rule_passes_the_gradient_check(case):
     assert fastbp.gradcheck(lambda *inputs: case.function(fastbp, *inputs, *targets), tuple(differentiated))
 
 
+@pytest.mark.parametrize("case", [*CASES, *DERIVED], ids=each)
+def test_rule_can_be_differentiated_again(case):
+    tensors = case.tensors(fastbp)
+    differentiated, targets = (tensors[: len(tensors) - case.fixed], tensors[len(tensors) - case.fixed :])
+    assert fastbp.gradgradcheck(lambda *inputs: case.function(fastbp, *inputs, *targets), tuple(differentiated))
+
+
 @pytest.mark.parametrize("case", [case for case in BY_NAME.values() if case.name in unary.__all__], ids=each)
 def test_recorded_derivative_is_that_of_the_kernel(case):
     gradients = []

@@ -9,6 +9,8 @@ from weakref import WeakSet
 from fastbp import dtypes
 from fastbp.autograd import no_grad
 from fastbp.dtypes import as_dtype
+from fastbp.hooks import RemovableHandle
+from fastbp.nn import hooks
 from fastbp.nn.parameter import Parameter
 from fastbp.nn.state import copy_into
 from fastbp.tensor import Tensor
@@ -25,7 +27,7 @@ def structure_version() -> int:
     return _structure
 
 
-def _structure_changed() -> None:
+def structure_changed() -> None:
     global _structure
     _structure += 1
 
@@ -46,6 +48,7 @@ class Module:
     """
 
     training: bool
+    _hooks: dict[int, hooks.Hook] | None = None  # by key; another dictionary after every change
     _buffers: dict[str, bool]  # name → whether state_dict has it; the tensors themselves are attributes
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -61,7 +64,42 @@ class Module:
         raise NotImplementedError(f"[{type(self).__name__}] expected a forward method, got none")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hooks is not None:
+            return hooks.call(self, self._hooks, args, kwargs)
         return self.forward(*args, **kwargs)
+
+    # Hooks
+
+    def register_forward_pre_hook(self, hook: Callable[..., Any], with_kwargs: bool = False) -> RemovableHandle:
+        """Calls hook(module, args) before every forward; what it returns, if not None, takes the place of args.
+
+        with_kwargs: hook(module, args, kwargs) instead, which may return (args, kwargs). The handle that is returned
+        takes the hook away by remove(), as for all kinds of hooks.
+        """
+        return RemovableHandle(self, "_hooks", hooks.Hook(hooks.FORWARD_PRE, hook, with_kwargs))
+
+    def register_forward_hook(self, hook: Callable[..., Any], with_kwargs: bool = False) -> RemovableHandle:
+        """Calls hook(module, args, output) after every forward; what it returns, if not None, is the output.
+
+        with_kwargs: hook(module, args, kwargs, output) instead.
+        """
+        return RemovableHandle(self, "_hooks", hooks.Hook(hooks.FORWARD, hook, with_kwargs))
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Calls hook(module, grad_output) when the gradients of all outputs are known, a tuple; it may return others.
+
+        Outputs that nothing depends on have gradients of zeros. forward must return a tensor or a tuple of tensors.
+        """
+        return RemovableHandle(self, "_hooks", hooks.Hook(hooks.BACKWARD_PRE, hook))
+
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Calls hook(module, grad_input, grad_output) when the gradients of all positional arguments are known.
+
+        grad_input has None for arguments that are not differentiated; what the hook returns, if not None, takes its
+        place. Where no argument is differentiated the hook is called with (None,) before the module's own gradients
+        are computed. forward must return a tensor or a tuple of tensors.
+        """
+        return RemovableHandle(self, "_hooks", hooks.Hook(hooks.BACKWARD, hook))
 
     # Attributes
 
@@ -76,7 +114,7 @@ class Module:
         elif value is not None:
             self._check_kind(name, value)
         object.__setattr__(self, name, value)
-        _structure_changed()
+        structure_changed()
 
     def _check_kind(self, name: str, value: Any) -> None:
         """A parameter, child or buffer may be replaced by its own kind or None only, so that none is lost unnoticed."""
@@ -104,7 +142,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._buffers.pop(name, None)
-        _structure_changed()
+        structure_changed()
 
     def _check_name(self, kind: str, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
@@ -232,7 +270,7 @@ class Module:
         """Freezes (False) or unfreezes all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
-        _structure_changed()
+        structure_changed()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -251,7 +289,7 @@ class Module:
                 tensor.buffer = convert(tensor.detach()).buffer
                 if tensor.grad is not None:
                     tensor.grad = convert(tensor.grad.detach())
-        _structure_changed()
+        structure_changed()
 
     def to(self, *args: Any, device: Any = None, dtype: Any = None) -> Module:
         """Converts parameters and buffers: `to(dtype)`, `to(device)`, `to(device, dtype)` or `to(tensor)`.

@@ -1,4 +1,4 @@
-"""Clipping of gradients between `backward()` and `step()`."""
+"""Norms and clipping of gradients between `backward()` and `step()`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,26 @@ def _total_norm(kinds: list[list[Tensor]], norm_type: float) -> Tensor:
         return norms[0]
     norms = [norm.to(norms[0].device).to(norms[0].dtype) for norm in norms]
     return _norm([ops.stack(norms)], norm_type)
+
+
+def get_total_norm(
+    tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Return the norm over all elements of all tensors, as a 0-d tensor without history; 0 where there is no tensor.
+
+    norm = (Σ |x|^norm_type)^(1/norm_type); norm_type = inf: the largest |x|. Raises ValueError for norm_type ≤ 0,
+    RuntimeError for a norm that is NaN or infinite if `error_if_nonfinite`.
+    """
+    norm_type = float(norm_type)
+    if not norm_type > 0:
+        raise ValueError(f"[get_total_norm] expected norm_type > 0, got {norm_type}")
+    given = [tensors] if isinstance(tensors, Tensor) else tensors
+    with no_grad():
+        kinds = _by_kind([tensor.detach().contiguous() for tensor in given])
+        norm = _total_norm(kinds, norm_type) if kinds else filled((), 0.0, float32)
+    if error_if_nonfinite and not math.isfinite(norm.item()):
+        raise RuntimeError(f"[get_total_norm] expected a finite norm, got {norm.item()}")
+    return norm
 
 
 def clip_grad_norm_(

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from fastbp._native import PLACEHOLDERS
+from fastbp.amounts import short
 from fastbp.dtypes import BY_CODE
 from fastbp.kernels.storage import Buffer
 from fastbp.ops.random import default_generator
@@ -114,12 +115,12 @@ def _arena(variant: Variant, names: dict[int, str]) -> Iterator[_Row]:
 def _cells(call: Call | Pack) -> tuple[str, str, str]:
     """Its kernel with what is fused into it, its operations and its bytes."""
     if isinstance(call, Pack):
-        return f"pack{' transposed' if call.transposed else ''}", "0", _short(2 * call.matrix.nbytes)
+        return f"pack{' transposed' if call.transposed else ''}", "0", short(2 * call.matrix.nbytes)
     kernel, activation = call.kernel, call.named().get("activation")
     if activation:  # by whose derivative the gradient of an input is multiplied
         kernel += f" + {activation}" + ("" if kernel.endswith("_forward") else "'")
     operations, moved = _work(call)
-    return kernel, _short(operations), _short(moved)
+    return kernel, short(operations), short(moved)
 
 
 def _work(call: Call) -> tuple[int, int]:
@@ -204,12 +205,6 @@ def _listed(buffers: Sequence[Buffer], meanings: Sequence[str], names: dict[int,
         f"{BY_CODE[b.dtype].name}{_shape(b)}@{_place(b, names)}" + (f"={meaning}" if meaning else "")
         for b, meaning in zip(buffers, meanings)
     ] or ["none"]
-
-
-def _short(n: int) -> str:
-    """A number below 10 000, or its thousands, millions, …"""
-    power = (len(str(n)) - 1) // 3
-    return f"{n:,}" if n < 10_000 else f"{n / 1000**power:.1f} {' kMGTPE'[power]}"
 
 
 def _table(header: Sequence[str], rows: Iterable[_Row | None]) -> list[str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+
+from fastbp.tensor import Tensor
 
 from .history import History, Run
 
@@ -20,6 +25,21 @@ class Callback:
 
     def end(self, run: Run) -> None:
         """Called after the last epoch, also when the run was stopped or interrupted, not when it failed."""
+
+
+class StepCallback(Callback, ABC):
+    """Base class of callbacks that measure something in every training step, such as the gradients."""
+
+    @abstractmethod
+    def measure(self) -> Tensor:
+        """Called in every step between backward and the optimizer's step; returns a tensor, of one shape in all steps.
+
+        It becomes part of the step's program, so it keeps to what `fastbp.compile` allows.
+        """
+
+    @abstractmethod
+    def record(self, values: np.ndarray) -> None:
+        """Takes what `measure` returned in the steps since the last call: (steps, ...), each step once, in order."""
 
 
 class FunctionCallback(Callback):

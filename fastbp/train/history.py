@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastbp.plots import plot_history
+
 
 @dataclass
 class History:
@@ -37,6 +39,10 @@ class History:
     def summary(self) -> str:
         """Return the last epoch's values in one line."""
         return ", ".join(f"{curve} {values[-1]:.4g}" for curve, values in self.curves.items() if values)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the curves; `fastbp.plots.plot_history` says which options there are, and what is returned."""
+        return plot_history(self, **options)
 
 
 @dataclass

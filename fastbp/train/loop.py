@@ -14,7 +14,7 @@ from fastbp.autograd import no_grad
 from fastbp.optim.lr_scheduler import ReduceLROnPlateau
 from fastbp.tensor import Tensor
 
-from .callbacks import Callback, FunctionCallback
+from .callbacks import Callback, FunctionCallback, StepCallback
 from .history import History, Run
 from .progress import progress_bar
 from .steps import Metric, Predicting, Steps, measuring, training
@@ -46,7 +46,8 @@ def fit(
     their step.
     scheduler: stepped after each epoch, or with schedule="batch" after each batch; ReduceLROnPlateau gets the
     validation loss, or the loss where there is no validation.
-    callbacks: `Callback` objects, or functions of the `Run` called after each epoch.
+    callbacks: `Callback` objects, or functions of the `Run` called after each epoch. What a `StepCallback` measures is
+    part of every step.
     progress: True shows a bar on standard error, False none, None a bar on a terminal only.
     compile: run the steps as programs (see `fastbp.compile`): model, loss and metrics are then recorded, and their
     Python code runs once for each shape and mode. Where they need a tensor's value on the host, a warning is given and
@@ -72,7 +73,8 @@ def fit(
 
     run = Run(model, optimizer, epochs)
     after_batch = scheduler.step if scheduler is not None and schedule == "batch" else _nothing
-    steps = training(model, loss, optimizer, list(measures.values()), after_batch, compile)
+    watchers = [hook for hook in hooks if isinstance(hook, StepCallback)]
+    steps = training(model, loss, optimizer, list(measures.values()), after_batch, compile, watchers)
     checks = measuring(model, loss, list(measures.values()), compile)
     bar = progress_bar(progress, epochs * len(data) if isinstance(data, Sized) else None)
     was_training = model.training

@@ -16,6 +16,8 @@ from fastbp.program import CompileError, compile
 from fastbp.program.epoch import Epoch
 from fastbp.tensor import SHARED_TYPES, Tensor, filled
 
+from .callbacks import StepCallback
+
 Metric = Callable[[Tensor, Tensor], Any]
 Values = list[float]
 
@@ -54,11 +56,23 @@ class Predicting(_Recorded):
 
 
 class Steps(_Recorded):
-    """What is done with each batch (x, y) or (x, y, sample_weight): the loss and metrics, and in training the step."""
+    """What is done with each batch (x, y) or (x, y, sample_weight): the loss and metrics, and in training the step.
 
-    def __init__(self, task: str, program: Callable[..., Any], eager: Callable[..., Values], compiled: bool) -> None:
+    The program returns the values of the batch, then what each of the watchers measured, then the batch's weight; the
+    eager function returns the values, and lets the watchers record.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        program: Callable[..., Any],
+        eager: Callable[..., Values],
+        compiled: bool,
+        watchers: Sequence[StepCallback] = (),
+    ) -> None:
         super().__init__(task, program, compiled, require_finite=task == "fit")
         self.eager = eager
+        self.watchers = watchers
 
     def run(self, data: Iterable[Sequence[Tensor]]) -> Iterator[list[tuple[Values, float]]]:
         """Yields (values, weight) of every batch in groups, one for each return from the program.
@@ -77,24 +91,36 @@ class Steps(_Recorded):
         done = 0
         try:
             for taken in epoch:
-                yield _groups(epoch.last, taken)
+                yield self._groups(epoch.last, taken)
                 done += taken
         except CompileError as error:
             self.go_on_eagerly(error)
             for step in range(done, epoch.steps):
                 yield [self._run_batch(epoch.batch(step), step + 1)]
         except FloatingPointError as error:
+            if epoch.done > done:  # steps before it, in the same turn
+                self._groups(epoch.last, epoch.done - done)
             raise FloatingPointError(_value_in(error), epoch.done + 1) from None
+
+    def _groups(self, columns: Sequence[np.ndarray], count: int) -> list[tuple[Values, float]]:
+        """The values and the weight of each of so many steps, after the watchers have recorded theirs."""
+        first = len(columns) - 1 - len(self.watchers)
+        for watcher, column in zip(self.watchers, columns[first:]):
+            watcher.record(column)
+        *values, weights = [column.reshape(count).tolist() for column in (*columns[:first], columns[-1])]
+        rows = [list(row) for row in zip(*values)] if values else [[] for _ in range(count)]
+        return list(zip(rows, weights))
 
     def _run_batch(self, batch: Sequence[Tensor], number: int) -> tuple[Values, float]:
         if self.program is not None:
             try:
-                (result,) = _groups([np.asarray(t.buffer) for t in self.program(*batch)], 1)
-                return result
+                columns = [np.asarray(t.buffer)[None] for t in self.program(*batch)]
             except CompileError as error:
                 self.go_on_eagerly(error)
             except FloatingPointError as error:
                 raise FloatingPointError(_value_in(error), number) from None
+            else:
+                return self._groups(columns, 1)[0]
         values = self.eager(*batch)
         if self.task == "fit" and not math.isfinite(values[0]):
             raise FloatingPointError(values[0], number)
@@ -108,19 +134,24 @@ def training(
     metrics: Sequence[Metric],
     after: Callable[[], Any],
     compiled: bool,
+    watchers: Sequence[StepCallback] = (),
 ) -> Steps:
-    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight."""
+    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight.
+
+    watchers: measure between backward and the optimizer's step.
+    """
 
     def program(x: Tensor, y: Tensor, *weight: Tensor) -> tuple[Tensor, ...]:
         optimizer.zero_grad()
         prediction = model(x)
         value = _loss_value(loss, prediction, y, *weight)
         value.backward()
+        watched = [_watched(watcher) for watcher in watchers]
         optimizer.step()
         with no_grad():
             measured = [_measured(metric, prediction, y) for metric in metrics]
         after()
-        return value, *measured, _weight((x, y, *weight))
+        return value, *measured, *watched, _weight((x, y, *weight))
 
     def eager(x: Tensor, y: Tensor, *weight: Tensor) -> Values:
         optimizer.zero_grad()
@@ -130,13 +161,16 @@ def training(
         if not math.isfinite(number):
             return [number]
         value.backward()
+        watched = [_watched(watcher) for watcher in watchers]
         optimizer.step()
         with no_grad():
             values = [number, *(_number(metric(prediction, y)) for metric in metrics)]
         after()
+        for watcher, tensor in zip(watchers, watched):
+            watcher.record(tensor.numpy()[None])
         return values
 
-    return Steps("fit", program, eager, compiled)
+    return Steps("fit", program, eager, compiled, watchers)
 
 
 def measuring(model: Any, loss: Callable[..., Tensor] | None, metrics: Sequence[Metric], compiled: bool) -> Steps:
@@ -155,13 +189,6 @@ def measuring(model: Any, loss: Callable[..., Tensor] | None, metrics: Sequence[
     return Steps("evaluate", program, eager, compiled)
 
 
-def _groups(columns: Sequence[np.ndarray], count: int) -> list[tuple[Values, float]]:
-    """The values and the weight of each of so many steps."""
-    *values, weights = [column.reshape(count).tolist() for column in columns]
-    rows = [list(row) for row in zip(*values)] if values else [[] for _ in range(count)]
-    return list(zip(rows, weights))
-
-
 def _value_in(error: FloatingPointError) -> str:
     """The number that a guard found, as its message ends."""
     return str(error).rpartition(" got ")[2].split(" ")[0]
@@ -177,6 +204,14 @@ def _measured(metric: Metric, prediction: Tensor, y: Tensor) -> Tensor:
     if not isinstance(value, Tensor):
         raise CompileError(f"the metric {getattr(metric, '__name__', metric)!r} returns a number, not a tensor")
     return value
+
+
+def _watched(watcher: StepCallback) -> Tensor:
+    """What it measures, in memory that the step does not change."""
+    measured = watcher.measure()
+    if not isinstance(measured, Tensor):
+        raise TypeError(f"[fit] expected {type(watcher).__name__}.measure to return a tensor, got {measured!r}")
+    return measured.detach().clone()
 
 
 def _loss_value(loss: Callable[..., Tensor], prediction: Tensor, y: Tensor, *weight: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ def apart(*shape):
     return lambda rng: rng.permutation(np.arange(size) - size // 2 + 0.55).reshape(shape) * 0.1
 
 
+def between(*shape):
+    """As `apart`, never within a difference step of a value of `apart`."""
+    return lambda rng: apart(*shape)(rng) + 0.03
+
+
 def labels(rows, classes, ignored=None):
     """int64 labels; the row `ignored` carries PyTorch's ignore_index."""
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from op_cases.case import Draw, apart, case, counts, labels, normal, positive, probabilities, signs, truths, unit
+from op_cases.case import (
+    Draw,
+    apart,
+    between,
+    case,
+    counts,
+    labels,
+    normal,
+    positive,
+    probabilities,
+    signs,
+    truths,
+    unit,
+)
 
 QUANTILES = (0.1, 0.5, 0.8)
 
@@ -63,12 +76,12 @@ def relative_entropy(log_target):
 SMALL = 4, 3
 LOSSES = {
     "mse_loss": named("mse_loss", normal(*SMALL), normal(*SMALL)),
-    "l1_loss": named("l1_loss", apart(*SMALL), apart(*SMALL)),
+    "l1_loss": named("l1_loss", apart(*SMALL), between(*SMALL)),
     "huber_loss": named("huber_loss", normal(*SMALL), normal(*SMALL)),
     "huber_loss_delta": named("huber_loss", normal(*SMALL), normal(*SMALL), delta=0.4),
     "smooth_l1_loss": named("smooth_l1_loss", normal(*SMALL), normal(*SMALL)),
     "smooth_l1_loss_beta": named("smooth_l1_loss", normal(*SMALL), normal(*SMALL), beta=0.4),
-    "smooth_l1_loss_sharp": named("smooth_l1_loss", apart(*SMALL), apart(*SMALL), beta=0.0),
+    "smooth_l1_loss_sharp": named("smooth_l1_loss", apart(*SMALL), between(*SMALL), beta=0.0),
     "quantile_loss": named("quantile_loss", normal(4, 2, 3), normal(4, 2), quantiles=QUANTILES, in_torch=quantile),
     "binary_cross_entropy": named("binary_cross_entropy", unit(*SMALL), unit(*SMALL), in_torch=binary_cross_entropy),
     "binary_cross_entropy_with_logits": named("binary_cross_entropy_with_logits", normal(*SMALL), unit(*SMALL)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from op_cases.case import apart, case, labels, normal, positive
+from op_cases.case import apart, between, case, labels, normal, positive
 
 CASES = [
     # element-wise, one input
@@ -40,8 +40,8 @@ CASES = [
     case("div_both_ways", lambda f, a, b: a / b, normal(3, 1, 4), positive(2, 1)),
     case("mul_scalar_tensor", lambda f, a, b: a * b, normal(2, 3), normal()),
     case("pow", lambda f, a, b: a**b, positive(3, 4), normal(3, 4)),
-    case("maximum", lambda f, a, b: f.maximum(a, b), apart(4, 5), apart(4, 5)),
-    case("minimum", lambda f, a, b: f.minimum(a, b[:, :1]), apart(4, 5), apart(4, 5)),
+    case("maximum", lambda f, a, b: f.maximum(a, b), apart(4, 5), between(4, 5)),
+    case("minimum", lambda f, a, b: f.minimum(a, b[:, :1]), apart(4, 5), between(4, 5)),
     case("where", lambda f, a, b: f.where(a.detach() > 0, a, b), apart(4, 5), normal(5)),
     case("functions", lambda f, a, b: f.add(f.mul(a, b), f.sub(f.div(a, b), f.pow(b, 2))), normal(3, 4), positive(4)),
     case("same_twice", lambda f, x: x * x + x, normal(3, 4)),
