@@ -93,7 +93,7 @@ def hinge_embedding(x: Any, t: Any, p: Any, margin: float) -> Terms:
     return np.abs(x) + np.abs(margin - x), 2.0 + 0 * x
 
 
-for _name, _terms in {
+_TERMS: dict[str, Callable[..., Terms]] = {
     "mse": lambda x, t, p: (np.square(x - t), 2 * np.abs(x - t)),
     "l1": lambda x, t, p: (np.abs(x - t), np.abs(np.sign(x - t))),
     "huber": huber,
@@ -108,5 +108,6 @@ for _name, _terms in {
     "poisson_log_nll": poisson_log_nll,
     "kl_div": kl_div,
     "kl_log_div": lambda x, t, p: (np.exp(t) * np.abs(t - x), np.exp(t)),
-}.items():
+}
+for _name, _terms in _TERMS.items():
     RULES[f"{_name}_forward"] = element_loss_rule(_terms)
