@@ -12,7 +12,7 @@ from fastbp import nn, optim
 from fastbp.nn import functional as F
 
 # Operations that need values or new data on the host before they can run.
-ON_THE_HOST = {"mask", "pick_repeated_rows", "pick_pairs", "nll_loss"}
+ON_THE_HOST = {"mask", "pick_repeated_rows", "pick_pairs"}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -67,6 +67,7 @@ def ignoring(y, every=3):
 
 WEIGHT = fastbp.tensor([0.5, 2.0, 1.25])
 ROW_WEIGHT = fastbp.tensor(np.linspace(0.5, 2, 8).astype(np.float32))
+QUANTILES = fastbp.tensor([0.2, 0.5, 0.7])
 LOSSES = {
     "mse": (F.mse_loss, "real"),
     "mse sum": (lambda x, y: F.mse_loss(x, y, reduction="sum"), "real"),
@@ -78,6 +79,39 @@ LOSSES = {
     "bce logits": (F.binary_cross_entropy_with_logits, "share"),
     "bce pos_weight": (lambda x, y: F.binary_cross_entropy_with_logits(x, y, pos_weight=WEIGHT), "share"),
     "bce none": (lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(), "share"),
+    "huber": (F.huber_loss, "real"),
+    "huber weighted": (lambda x, y: F.huber_loss(x, y, delta=0.3, sample_weight=ROW_WEIGHT), "real"),
+    "smooth l1": (lambda x, y: F.smooth_l1_loss(x, y, beta=0.5), "real"),
+    "quantile": (lambda x, y: F.quantile_loss(x, y[:, 0], (0.1, 0.5, 0.9)), "real"),
+    "quantile none": (lambda x, y: F.quantile_loss(x, y[:, 0], QUANTILES, reduction="none").mean(), "real"),
+    "focal": (F.sigmoid_focal_loss, "share"),
+    "focal weighted": (lambda x, y: F.sigmoid_focal_loss(x, y, -1, 0.5, sample_weight=ROW_WEIGHT), "share"),
+    "hinge": (F.hinge_loss, "sign"),
+    "hinge embedding": (F.hinge_embedding_loss, "sign"),
+    "poisson": (lambda x, y: F.poisson_nll_loss(x, y, full=True), "share"),
+    "poisson rate": (lambda x, y: F.poisson_nll_loss(x.exp(), y, log_input=False), "share"),
+    "kl_div": (lambda x, y: F.kl_div(F.log_softmax(x, 1), y, "batchmean", sample_weight=ROW_WEIGHT), "share"),
+    "kl_div logs": (lambda x, y: F.kl_div(F.log_softmax(x, 1), y, log_target=True), "real"),
+    "gaussian": (lambda x, y: F.gaussian_nll_loss(x, y, x.exp(), full=True), "real"),
+    "gaussian rows": (lambda x, y: F.gaussian_nll_loss(x, y, x.exp()[:, :1], sample_weight=ROW_WEIGHT), "real"),
+    "mixture": (lambda x, y: F.mixture_nll_loss(x, x.unsqueeze(2), x.unsqueeze(2) * 0.1, y[:, :1]), "real"),
+    "mixture weighted": (
+        lambda x, y: F.mixture_nll_loss(
+            x,
+            x.reshape(8, 3, 1).expand(8, 3, 2),
+            x.unsqueeze(2).expand(8, 3, 2) * 0.1,
+            y[:, :2],
+            sample_weight=ROW_WEIGHT,
+        ),
+        "real",
+    ),
+    "cosine": (lambda x, y: F.cosine_embedding_loss(x, x * y, y[:, 0], 0.1), "sign"),
+    "nll": (lambda x, y: F.nll_loss(F.log_softmax(x, 1), y), "classes"),
+    "nll all": (
+        lambda x, y: F.nll_loss(F.log_softmax(x, 1), y, weight=WEIGHT, sample_weight=ROW_WEIGHT),
+        "ignoring",
+    ),
+    "penalised": (lambda x, y: F.mse_loss(x, y) + 0.1 * F.l1_penalty(x) + 0.1 * F.l2_penalty([x, x * 2]), "real"),
     "cross entropy": (F.cross_entropy, "classes"),
     "cross entropy sum": (lambda x, y: F.cross_entropy(x, y, reduction="sum"), "classes"),
     "cross entropy none": (lambda x, y: F.cross_entropy(x, y, reduction="none").mean(), "classes"),
@@ -102,6 +136,7 @@ def batch_for(target, t):
     return x, {
         "real": lambda: batch(t)[1],
         "share": lambda: probabilities(t),
+        "sign": lambda: (batch(t)[1] > 0).float() * 2 - 1,
         "classes": lambda: classes,
         "ignoring": lambda: ignoring(classes),
     }[target]()
