@@ -81,6 +81,20 @@ BY_ROWS: dict[str, Callable[[int, int], list[Any]]] = {
     "cross_entropy_probabilities_forward": lambda r, c: [
         values(r, c), values(r, c), None, None, values(1), 0.0, Out((r,)), Out((r, c)),
     ],
+    "row_norm_forward": lambda r, c: [values(r, c), values(c), values(c), 1e-5, Out((r,)), Out((r,)), Out((r, c))],
+    "row_norm_backward_input": lambda r, c: [
+        values(r, c), values(r, c), values(c), values(r), values(r), Out((r, c)),
+    ],
+    "row_norm_backward_weight": lambda r, c: [
+        values(r, c), values(r, c), values(r), values(r), False, Out((c,)), Out((c,)),
+    ],
+    "batch_norm_forward": lambda r, c: [
+        values(r, c), values(c), values(c), None, 1e-5, 0.1, values(c), values(c), Out((r, c)), Out((c,)), Out((c,)),
+    ],
+    "batch_norm_apply": lambda r, c: [values(r, c), values(c), values(c), values(c), values(c), 1e-5, Out((r, c))],
+    "batch_norm_backward": lambda r, c: [
+        values(r, c), values(r, c), values(c), values(c), values(c), Out((r, c)), Out((c,)), Out((c,)),
+    ],
     "nll_forward": lambda r, c: [values(r, c), index(c, r), None, None, values(1), -100, Out((r,)), Out((r, c))],
     "gaussian_nll_forward": lambda r, c: [
         values(r, c), values(r, c), values(r, c), None, values(1), 1e-6, 1.0, Out((r,)), Out((r, c)), Out((r, c)),
@@ -102,8 +116,8 @@ FIXED: dict[str, Callable[[], list[Any]]] = {
 }
 PRODUCTS = {f"linear_{kind}": kind for kind in cases.PRODUCTS}
 CONSTANTS = {
-    "slope": 0.1, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1, "delta": 0.5, "beta": 0.5, "margin": 0.5,
-    "gamma": 2.0, "offset": 1e-8, "full": 1.0,
+    "slope": 0.1, "omega": 30.0, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1, "delta": 0.5, "beta": 0.5,
+    "margin": 0.5, "gamma": 2.0, "offset": 1e-8, "full": 1.0,
 }  # fmt: skip
 BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
 

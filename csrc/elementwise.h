@@ -94,6 +94,18 @@ struct Cos : Costly {
   }
 };
 
+struct Sine : Costly {
+  static constexpr const char* name = "sine";
+  static constexpr int constants = 1;
+  template <class T> static FASTBP_INLINE vec<T> forward(vec<T> x, const double* c) {
+    return vsin(x * set1<T>(T(c[0])));
+  }
+  template <class T> static FASTBP_INLINE vec<T> backward(vec<T> dy, vec<T> x, const double* c) {
+    const vec<T> omega = set1<T>(T(c[0]));
+    return dy * (omega * vcos(x * omega));
+  }
+};
+
 struct Clamp : Cheap {
   static constexpr const char* name = "clamp";
   static constexpr int constants = 2;
@@ -284,7 +296,7 @@ template <class... Ops> struct UnaryList {
   template <class T> static constexpr UnaryBackwardLoop<T> backward_loops[] = {unary_backward_loop<Ops, T>...};
 };
 
-using Unaries = UnaryList<Neg, Exp, Log, Log1p, Expm1, Sqrt, Square, Abs, Sin, Cos, Clamp, Reciprocal, Erf, Tanh,
+using Unaries = UnaryList<Neg, Exp, Log, Log1p, Expm1, Sqrt, Square, Abs, Sin, Cos, Sine, Clamp, Reciprocal, Erf, Tanh,
                           Sigmoid, Relu, LeakyRelu, Elu, Gelu, GeluTanh, Silu, Softplus, Mish>;
 
 // An activation in a matrix product's epilogue is its position in `Unaries`.

@@ -88,6 +88,7 @@ NB_MODULE(_native, m) {
   bind_copy(m);
   bind_gemm(m);
   bind_rows(m);
+  bind_norm(m);
   bind_loss(m);
   bind_random(m);
   bind_optim(m);

@@ -18,6 +18,26 @@ constexpr int64_t kChunkedStages = 2;  // that a chunk goes through before the n
 int64_t size_of(SizeFn function, const Args& args) { return function ? function(args) : 0; }
 int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
+// Kernels that sum over rows and can add to what they write: n = {rows, …}, n[3] = accumulate. Their first operands
+// have a row for each term, of so many elements: n[each], or 1 for kOne.
+constexpr int kAccumulateAt = 3, kOne = -1, kNoTerms = 0;
+struct Sum {
+  std::string_view kernel;
+  int row[4];
+};
+constexpr Sum kSums[] = {
+    {"linear_backward_weight", {1, 2}},                // dy (m, n), x (m, k)
+    {"row_norm_backward_weight", {1, 1, kOne, kOne}},  // dy, x, mean, rstd
+};
+
+// Bytes of a row of the terms that operand i holds; 0 where it holds none.
+int64_t term_bytes_of(const RecordedCall& call, int64_t i) {
+  for (const Sum& sum : kSums)
+    if (i < std::ssize(sum.row) && sum.kernel == call.entry().name && sum.row[i] != kNoTerms)
+      return (sum.row[i] == kOne ? 1 : call.args[0].n[sum.row[i]]) * kItemSize[call.dtype];
+  return 0;
+}
+
 const Entry& entry_named(const char* name, int& list, int& index) {
   const KernelTable* table = active_table();
   for (list = 0; list < table->count; ++list)
@@ -115,9 +135,7 @@ void Program::find_places(RecordedCall& call, int most_shares, Group::Chunked ch
   for (size_t share = 0; share < shares; ++share) {
     Args& args = call.args[share];
     for (void*& p : args.p) {
-      const auto i = &p - args.p;  // of linear_backward_weight: dy (m, n), x (m, k)
-      const bool summed = chunked == Group::kTerms && i < 2;
-      const int64_t term_bytes = summed ? args.n[i + 1] * kItemSize[call.dtype] : 0;
+      const int64_t term_bytes = p && chunked == Group::kTerms ? term_bytes_of(call, &p - args.p) : 0;
       relocate(const_cast<const void**>(&p), static_cast<int>(share), chunked, term_bytes, slides[share]);
     }
     for (size_t i = 0; i < lists; ++i)
@@ -308,10 +326,10 @@ double Program::guarded_value() const { return guard_ ? value_of(*guard_, 0) : 0
 void Program::begin_chunk(const Group& group, int share, int64_t chunk) const {
   for (const Group::Slide& slide : group.slides[static_cast<size_t>(share)].chunk) slide.move(chunk * kChunk);
   if (group.chunked != Group::kTerms) return;
-  for (const Group::Member& member : group.members) {  // linear_backward_weight: n = {m, n, k, accumulate, …}
+  for (const Group::Member& member : group.members) {
     Args& args = member.recorded->args[static_cast<size_t>(share)];
     args.n[0] = std::min(chunk_rows_ - chunk * kChunk, kChunk);
-    args.n[3] = chunk > 0;
+    args.n[kAccumulateAt] = chunk > 0;
   }
 }
 

@@ -102,6 +102,16 @@ PROGRAMS = {
         normal(48, 64),
         labels(48, 48),
     ),
+    "norms": lambda: Recorded(  # with as many columns as rows
+        step_of(
+            nn.MLP(6, (16, 16), 4, norm=nn.BatchNorm1d).append(nn.LayerNorm(4)),
+            optim.SGD,
+            F.cross_entropy,
+            momentum=0.9,
+        ),
+        normal(16, 6),
+        labels(16, 4),
+    ),
     "rows and columns": lambda: Recorded(
         lambda x, y: ((x + y).sum(0), (x * y).sum(1), x @ y.t(), F.softmax(x, 1) - F.softmax(y, 0), x[2:] + y[:-2]),
         normal(12, 12),

@@ -32,8 +32,10 @@ threads = numbers_of_threads(1, 2, 3, 8)
 OUTPUTS = 9  # at least as many as there are threads: the gradient of fewer rows of a weight is not cut
 
 
-def network(dtype: str = "float32", dropout: float = 0.0) -> nn.Module:
+def network(dtype: str = "float32", dropout: float = 0.0, norm: Any = None) -> nn.Module:
     middle = [nn.Dropout(dropout)] if dropout else []
+    if norm is not None:
+        middle.append(norm(24))
     return nn.Sequential(nn.Linear(6, 24), nn.ReLU(), *middle, nn.Linear(24, OUTPUTS)).to(dtype=getattr(fastbp, dtype))
 
 
@@ -43,8 +45,8 @@ def regression(dtype: str = "float32", dropout: float = 0.0) -> Any:
     return training_step(model, optimizer), model, optimizer
 
 
-def classification(dropout: float = 0.0) -> Any:
-    model = network(dropout=dropout)
+def classification(dropout: float = 0.0, norm: Any = None) -> Any:
+    model = network(dropout=dropout, norm=norm)
     optimizer = optim.Adam(model.parameters(), lr=0.01)
     return training_step(model, optimizer, F.cross_entropy), model, optimizer
 
@@ -132,6 +134,22 @@ def two_inputs_of_a_layer() -> Any:
     return step, model, optimizer
 
 
+def beside_batch_norm() -> Any:
+    """Rows go through one network in chunks, and through half of another, whose batch norm waits for all of them."""
+    model = nn.ModuleList([network(), nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.Tanh())])
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        losses = F.mse_loss(model[0](x), y), F.mse_loss(model[1](x), fastbp.ones(len(x), 24))
+        for loss in losses:
+            loss.backward()
+        optimizer.step()
+        return losses
+
+    return step, model, optimizer
+
+
 SETUPS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
     "regression": (regression, batch),
     "dropout": (lambda: regression(dropout=0.4), batch),
@@ -144,6 +162,10 @@ SETUPS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
     "rows twice": (weighted, batch),
     "forward only": (forward, batch),
     "a weight used twice": (two_inputs_of_a_layer, labelled),
+    "layer norm": (lambda: classification(norm=nn.LayerNorm), labelled),
+    "rms norm": (lambda: classification(norm=nn.RMSNorm), labelled),
+    "batch norm": (lambda: classification(norm=nn.BatchNorm1d), labelled),
+    "beside batch norm": (beside_batch_norm, batch),
 }
 
 
@@ -190,7 +212,7 @@ def test_layers_with_panels(widths, threads):
     assert variant.built.chunks.rows == 1100
 
 
-@pytest.mark.parametrize("name", ["regression", "dropout", "classes", "classes, dropout"])
+@pytest.mark.parametrize("name", ["regression", "dropout", "classes", "classes, dropout", "layer norm", "rms norm"])
 def test_a_training_step_goes_chunk_by_chunk(name, threads):
     setup, data = SETUPS[name]
     for rows, expected in ((512, 0), (513, 513), (1300, 1300)):
@@ -198,13 +220,24 @@ def test_a_training_step_goes_chunk_by_chunk(name, threads):
         assert built.chunks.rows == expected
         kernels = {item.step.kernel: part for item, part in zip(built.items, built.chunks.part)}
         assert kernels["linear_forward"] == (ROWS if expected else 0)
-        assert kernels["linear_backward_weight"] == (TERMS if expected else 0)
+        for kernel in {"linear_backward_weight", "row_norm_backward_weight"} & kernels.keys():
+            assert kernels[kernel] == (TERMS if expected else 0)
         local = set(built.chunks.local)
         assert all(item.step.kernel != "sgd_step" or p == 0 for item, p in zip(built.items, built.chunks.part))
         assert not local & {b.storage[0] for b in built.kept}
         if expected:
             stages = len(built.groups)
             assert built.program.barriers == 2 * (-(-rows // CHUNK) - 1) + stages - 1
+
+
+def test_batch_norm_needs_all_rows_before_it_goes_on(threads):
+    setup, data = SETUPS["batch norm"]
+    assert assert_equal_runs(setup, [data(0, 1300)], keep=False).built.chunks.rows == 0
+    setup, data = SETUPS["beside batch norm"]
+    built = assert_equal_runs(setup, [data(0, 1300)], keep=False).built
+    assert built.chunks.rows == 1300
+    parts = {item.step.kernel: part for item, part in zip(built.items, built.chunks.part)}
+    assert parts["batch_norm_forward"] == parts["batch_norm_backward"] == 0
 
 
 def inner_bytes(variant: Variant) -> int:
@@ -216,7 +249,7 @@ def inner_bytes(variant: Variant) -> int:
     return built.memory.arena_bytes + built.threads * built.memory.each_share_bytes - sum(losses)
 
 
-@pytest.mark.parametrize("name", ["dropout", "classes", "classes, dropout"])
+@pytest.mark.parametrize("name", ["dropout", "classes", "classes, dropout", "layer norm", "rms norm"])
 def test_memory_does_not_grow_with_the_batch(name, threads):
     setup, data = SETUPS[name]
     sizes = []

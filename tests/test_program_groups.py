@@ -56,6 +56,8 @@ def test_groups_of_equal_rows_are_cut_at_the_same_rows(threads):
                     step = built.items[i].step
                     if isinstance(step, Pack) and step.transposed:  # whose rows share the words of a strip
                         assert group.grain % _native.panel_width(step.matrix.dtype) == 0, name
+                    elif not isinstance(step, Pack) and step.facts.partition == "columns":  # lines of a matrix's rows
+                        assert group.grain * 4 % 64 == 0, name
 
 
 def test_the_steps_of_a_weight_follow_its_gradient_block_by_block():

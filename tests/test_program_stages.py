@@ -6,13 +6,15 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from compiled_runs import labelled, training_step
 from recorded_programs import built_programs, overlap
 from settings import native_settings_kept, numbers_of_threads
 
 import fastbp
-from fastbp import _native
+from fastbp import _native, nn, optim
 from fastbp.bench.workloads import WORKLOADS, compiled_step
 from fastbp.kernels.storage import Buffer
+from fastbp.nn import functional as F
 from fastbp.program import record
 from fastbp.program.calls import Call
 from fastbp.program.memory import OUTPUT
@@ -68,6 +70,28 @@ def test_a_training_step_has_one_barrier_inside_and_one_at_its_end(name, threads
         fastbp.set_num_threads(threads)
         step = compiled_step(WORKLOADS[name])
         assert step.func._prepared(step.args, {}).built.program.barriers == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("norm", "barriers"), [(None, 1), (nn.LayerNorm, 1), (nn.RMSNorm, 1), (nn.BatchNorm1d, 8)], ids=str
+)
+def test_norms_of_two_layers_cost_no_barriers_over_rows_and_two_each_way_over_columns(norm, barriers, threads):
+    with native_settings_kept():
+        fastbp.set_num_threads(threads)
+        model = nn.MLP(20, (64, 64), 10, norm=norm)
+        step = fastbp.compile(training_step(model, optim.Adam(model.parameters()), F.cross_entropy))
+        step(*labelled(0, 48, 20, 10))
+        assert step._last.built.program.barriers == barriers
+
+
+def test_norms_in_evaluation_cost_no_barriers():
+    with native_settings_kept():
+        fastbp.set_num_threads(2)
+        for norm in (nn.LayerNorm, nn.BatchNorm1d):
+            predict = fastbp.compile(nn.MLP(20, (64, 64), 10, norm=norm).eval().__call__)
+            predict(labelled(0, 48, 20, 10)[0])
+            assert predict._last.built.program.barriers == 0
 
 
 # --- of calls made by hand --------------------------------------------------------------------------------------------
@@ -143,3 +167,36 @@ def test_parts_of_one_memory_that_do_not_overlap_need_no_barrier():
 def test_what_saves_no_barrier_is_not_repeated_by_every_share(uses, rows):
     items = hand_made(*uses)
     assert [item.rows for item in repeated(items, stages_of(items))] == rows
+
+
+def touched(call: Call) -> dict[str, set[bool]]:
+    """By operand, whether its touches are cut as the call's rows are."""
+    found: dict[str, set[bool]] = {}
+    for name, b in call.buffers():
+        mine = {touch.cut for touch in call.touches() if touch.storage == b.storage[0]}
+        found[name] = mine
+    return found
+
+
+@pytest.mark.parametrize("rows", [8, 5])
+def test_calls_cut_by_columns_cut_vectors_and_leave_matrices_whole(rows):
+    """Also where there are as many rows as columns, and where vectors have an element for each row."""
+    cols = 5
+
+    def new(*shape):
+        return fastbp.empty(shape).buffer
+
+    with record.recording():
+        batch = Call(
+            "batch_norm_forward",
+            (new(rows, cols), new(cols), new(cols), None, 1e-5, 0.1, new(cols), new(cols), new(rows, cols), new(cols),
+             new(cols)),
+        )  # fmt: skip
+        sums = Call(
+            "row_norm_backward_weight",
+            (new(rows, cols), new(rows, cols), new(rows), new(rows), False, new(cols), new(cols)),
+        )
+    assert batch.rows == sums.rows == cols
+    cut = {name for name, kinds in touched(batch).items() if kinds == {True}}
+    assert cut == {"w", "b", "running_mean", "running_var", "mean", "rstd"}
+    assert {name for name, kinds in touched(sums).items() if kinds == {True}} == {"dw", "db"}

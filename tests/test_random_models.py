@@ -36,6 +36,7 @@ def properties(examples: int) -> Any:
 
 
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus", "mish", "abs", "square"]
+NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm, "batch": nn.BatchNorm1d}
 number = st.sampled_from([0.0, 0.01, 0.3])
 momentum = st.sampled_from([0.0, 0.5, 0.9])
 OPTIMIZERS = st.one_of(
@@ -81,6 +82,7 @@ def models(widths: Any, batches: list[int]) -> Any:
         {
             "width": widths,
             "bias": st.booleans(),
+            "norm": st.sampled_from([None, None, None, *NORMS]),
             "activation": st.sampled_from([None, None, *ACTIVATIONS]),
             "dropout": st.sampled_from([None, None, 0.0, 0.3, 1.0]),
             "twice": st.booleans(),  # a layer that keeps the width may come twice
@@ -118,16 +120,22 @@ class Net(nn.Module):
         self.options = layers
         self.linear = nn.ModuleList()
         self.dropout = nn.ModuleList()
+        self.norm = nn.ModuleList()
         for options in layers:
             self.linear.append(nn.Linear(inputs, options["width"], bias=options["bias"]))
+            self.norm.append(NORMS[options["norm"]](options["width"]) if options["norm"] else nn.Identity())
             self.dropout.append(nn.Dropout(options["dropout"] or 0.0))
             inputs = options["width"]
 
     def forward(self, x):
-        for options, linear, dropout in zip(self.options, self.linear, self.dropout):
+        for options, linear, norm, dropout in zip(self.options, self.linear, self.norm, self.dropout):
             square = x.shape[1] == options["width"]
             for _ in range(1 + (options["twice"] and square)):
                 y = linear(x)
+                if options["norm"] == "batch" and y.shape[0] == 1:  # which has no statistics
+                    y = F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+                else:
+                    y = norm(y)
                 if options["activation"]:
                     y = getattr(F, options["activation"])(y)
                 if options["dropout"] is not None:

@@ -99,7 +99,7 @@ def _differences(call: Call, expected: dict[str, np.ndarray]) -> Iterator[tuple[
                     f"got {call.now[label][i]!r}; {np.count_nonzero(changed)} of {changed.size} elements were changed"
                 ),
             )
-    before = call.named({label: call.before[label] for label in call.read})
+    before = call.named(call.before)
     for label in call.written:
         actual = call.now[label]
         if label in call.only_written:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PARTITIONS = ("elements", "rows", "output rows", "outputs", "none")
+PARTITIONS = ("elements", "rows", "columns", "output rows", "outputs", "none")
 
 
 class Facts(NamedTuple):
@@ -22,8 +22,9 @@ class Facts(NamedTuple):
     optional, lists: operands that may be None; operands that are lists of tensors.
     whole: operands that every part of the work needs in full, whatever their shape.
     partition: how the work may be cut: "elements" (anywhere in the flat outputs), "rows" (rows of the outputs need
-        the same rows of the inputs), "output rows" (rows of the outputs, each needing all inputs), "outputs" (the same,
-        but not by rows), "none".
+        the same rows of the inputs), "columns" (columns of matrices, with the same elements of vectors, of which the
+        last output is one), "output rows" (rows of the outputs, each needing all inputs), "outputs" (the same, but not
+        by rows), "none".
     dtypes: the types T that the kernel exists for.
     saved: what a unary operation keeps for its derivative, "x" or "y"; None for other kernels.
     """

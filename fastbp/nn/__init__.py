@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING
 
 from fastbp.nn import activation, functional, init, utils
 from fastbp.nn.activation import *  # noqa: F403 - the derived classes: ReLU, GELU, Softmax, ...
+from fastbp.nn.blocks import MLP, Concatenate, Residual
 from fastbp.nn.container import ModuleDict, ModuleList, Sequential
 from fastbp.nn.dropout import Dropout
+from fastbp.nn.embedding import Embedding
 from fastbp.nn.flatten import Flatten
+from fastbp.nn.fourier import FourierFeatures
 from fastbp.nn.linear import Identity, Linear
 from fastbp.nn.loss import (
     BCELoss,
@@ -27,16 +30,23 @@ from fastbp.nn.loss import (
     SigmoidFocalLoss,
     SmoothL1Loss,
 )
+from fastbp.nn.masked import MaskedLinear
+from fastbp.nn.mixture import Mixture, MixtureDensity
 from fastbp.nn.module import Module
+from fastbp.nn.norm import BatchNorm1d, LayerNorm, RMSNorm
 from fastbp.nn.parameter import Parameter
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "Concatenate",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "FourierFeatures",
     "GaussianNLLLoss",
     "HingeEmbeddingLoss",
     "HingeLoss",
@@ -44,14 +54,21 @@ __all__ = [
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "Linear",
+    "MLP",
     "MSELoss",
+    "MaskedLinear",
+    "Mixture",
+    "MixtureDensity",
     "MixtureNLLLoss",
     "Module",
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
+    "RMSNorm",
+    "Residual",
     "PoissonNLLLoss",
     "QuantileLoss",
     "Sequential",

@@ -88,7 +88,7 @@ class Sequential(_Indexed):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return type(self)(dict(list(self._children().items())[index]))
+            return Sequential(dict(list(self._children().items())[index]))
         return self.__dict__[self._name(index)]
 
     def forward(self, input: Any) -> Any:

@@ -115,3 +115,15 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     values = q if tall is drawn else q.T
     with no_grad():
         return tensor.copy_(make_tensor(values.reshape(tensor.shape), dtype=tensor.dtype))
+
+
+def siren_uniform_(tensor: Tensor, omega: float = 30.0, first: bool = False) -> Tensor:
+    """For a layer before y = sin(ω·x): uniform in ±√(6 / fan_in) / ω, in the first layer of a network in ±1 / fan_in.
+
+    Source: Sitzmann et al. 2020.
+    """
+    if not omega > 0:
+        raise ValueError(f"[siren_uniform_] expected omega > 0, got {omega}")
+    fan_in, _ = _fans("siren_uniform_", tensor)
+    bound = 1 / max(fan_in, 1) if first else math.sqrt(6.0 / max(fan_in, 1)) / omega
+    return uniform_(tensor, -bound, bound)

@@ -10,12 +10,14 @@ from typing import Any
 from fastbp import dtypes
 from fastbp.dtypes import float32, float64, int64
 from fastbp.ops import binary, create, gemm, index, inplace, loss, random, reduce, shape, unary
+from fastbp.ops import norm as norm_family
 from fastbp.ops import softmax as softmax_family
 from fastbp.ops.binary import *
 from fastbp.ops.create import *
 from fastbp.ops.gemm import *
 from fastbp.ops.index import *
 from fastbp.ops.loss import *
+from fastbp.ops.norm import *
 from fastbp.ops.random import *
 from fastbp.ops.reduce import *
 from fastbp.ops.shape import *
@@ -29,6 +31,7 @@ __all__ += create.__all__
 __all__ += gemm.__all__
 __all__ += index.__all__
 __all__ += loss.__all__
+__all__ += norm_family.__all__
 __all__ += random.__all__
 __all__ += reduce.__all__
 __all__ += shape.__all__
@@ -36,7 +39,7 @@ __all__ += softmax_family.__all__
 __all__ += unary.__all__
 
 # Functions that are not methods of Tensor, and methods that are not functions.
-_NOT_METHODS = {"where", "cat", "stack", "linear"}
+_NOT_METHODS = {"where", "cat", "stack", "linear", "embedding"}
 _ONLY_METHODS = {
     shape: ["expand_as", "view", "to"],
     inplace: ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "normal_", "pow_", "sub_", "uniform_", "zero_"],

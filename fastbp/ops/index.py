@@ -15,13 +15,14 @@ import numpy as np
 from fastbp import dtypes
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
-from fastbp.function import Function, record
-from fastbp.ops.binary import where
-from fastbp.ops.common import as_operand, backend_of, broadcast_shape, like, new
+from fastbp.function import Function, composed_gradients, record
+from fastbp.ops.binary import ne, where
+from fastbp.ops.common import as_operand, as_tensor_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
 from fastbp.tensor import Tensor, contiguous, filled, tensor
 
 __all__ = [
+    "embedding",
     "gather",
     "index_select",
 ]
@@ -77,6 +78,21 @@ class ScatterAdd(Function):
         return _gather(dy, index)
 
 
+class PaddedGather(Function):
+    """Rows of a (rows, inner) tensor by integer index, one of which gets no gradient."""
+
+    fresh = True
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        x, index = ctx.saved_tensors
+        if mode.enabled:
+            return composed_gradients(lambda x: _gather(_padded(x, ctx.row), index), (x,), ctx.edges, dy)
+        dx = _scatter_add(dy, index, x.shape[0])
+        backend_of(dx).fill(0.0, dx[ctx.row].buffer)
+        return dx
+
+
 def _slice(x: Tensor, spec: Spec) -> Tensor:
     y = Tensor(x.buffer.view(*_window(x.buffer.strides, spec)))
     if node := record(Slice, (x,), y):
@@ -105,6 +121,24 @@ def _scatter_add(x: Tensor, index: Tensor, rows: int) -> Tensor:
     backend_of(x).scatter_add(contiguous(x), contiguous(index), y.buffer)
     if node := record(ScatterAdd, (x,), y):
         node.save_for_backward(index)
+    return y
+
+
+def _padded(x: Tensor, row: int) -> Tensor:
+    """x, of which one row is a constant."""
+    rows = new(x.shape[:1], int64)
+    backend_of(x).arange(0, 1, rows.buffer)
+    return where(reshape(ne(rows, row), (-1, 1)), x, x.detach())
+
+
+def _padded_gather(x: Tensor, index: Tensor, row: int) -> Tensor:
+    if mode.composed:
+        return _gather(_padded(x, row), index)
+    y = new((index.numel(), x.shape[1]), x.dtype)
+    backend_of(x).gather(contiguous(x), contiguous(index), y.buffer)
+    if node := record(PaddedGather, (x,), y):
+        node.row = row
+        node.save_for_backward(x, index)
     return y
 
 
@@ -313,3 +347,26 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
         backend_of(x).arange(0, 1, steps.buffer)
         grids.append(index if d == at else reshape(steps, [n if k == d else 1 for k in range(x.ndim)]))
     return getitem(x, tuple(grids))
+
+
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """y = weight[input]: rows of weight (n, d) for int64 indices of any shape; y (*input.shape, d).
+
+    padding_idx: a row that gets no gradient, counted from the end where it is negative.
+    Raises IndexError for an index outside of 0 .. n − 1, TypeError for operands that are no tensors of these kinds,
+    ValueError for a weight that is no matrix or a padding_idx that it does not have.
+    """
+    op = "embedding"
+    index, x = as_tensor_operand(input, op), as_tensor_operand(weight, op)
+    if index.dtype is not int64:
+        raise TypeError(f"[{op}] expected input as int64 indices, got {index.dtype}")
+    if x.ndim != 2:
+        raise ValueError(f"[{op}] expected weight of shape (n, d), got {x.shape}")
+    n, d = x.shape
+    if padding_idx is None:
+        rows = _gather(x, index)
+    elif isinstance(padding_idx, int) and -n <= padding_idx < n:
+        rows = _padded_gather(x, index, padding_idx % n)
+    else:
+        raise ValueError(f"[{op}] expected padding_idx from {-n} to {n - 1}, got {padding_idx!r}")
+    return reshape(rows, (*index.shape, d))

@@ -83,6 +83,7 @@ mish = unary("mish", "y = x·tanh(ln(1 + eˣ))", lambda x: (t := tanh(softplus_u
 _neg = unary("neg", "y = −x", lambda x: -1.0)
 _square = unary("square", "y = x²", lambda x: 2 * x)
 _abs = unary("abs", "y = |x|; the derivative at 0 is 0", lambda x: step(x, 0, 1) - step(-x, 0, 1))
+_sine = unary("sine", "y = sin(ω·x)", lambda x, omega: cos(x * omega) * omega)
 _clamp = unary("clamp", "y = min(max(x, low), high)", lambda x, low, high: ((x >= low) & (x <= high)).to(x.dtype))
 _leaky_relu = unary("leaky_relu", "y = x where x > 0, else slope·x", lambda x, slope: step(x, slope, 1))
 _elu = unary("elu", "y = x where x > 0, else α·(eˣ − 1)", lambda y, a: step(y, 0, 1) + (1 - step(y, 0, 1)) * (y + a))
@@ -151,6 +152,11 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     if beta <= 0:
         raise ValueError(f"[softplus] expected beta > 0, got {beta}")
     return softplus_unit(x) if beta == 1 else softplus_unit(x * beta) / beta
+
+
+def sine(x: Tensor, omega: float = 30.0) -> Tensor:
+    """y = sin(ω·x), the activation of sinusoidal representation networks (Sitzmann et al., 2020)."""
+    return _sine(x, float(omega))
 
 
 # What the package exports: every operation made above, under its public name.

@@ -70,7 +70,7 @@ class Call:
 
     @functools.cached_property
     def rows(self) -> int:
-        """How many rows a share of the call may be cut from; 0 where it cannot be cut."""
+        """How many rows, or columns, a share of the call may be cut from; 0 where it cannot be cut."""
         facts = self.facts
         if facts.partition in ("none", "outputs"):
             return 0
@@ -90,14 +90,15 @@ class Call:
     def _touches(self) -> list[Touch]:
         facts, named, rows = self.facts, self.named(), self.rows
         reads, writes = facts.reads(**named), facts.writes(**named)
-        whole = facts.whole if facts.partition in ("elements", "rows") else {*facts.whole, *facts.inputs}
+        whole = {*facts.whole, *facts.inputs} if facts.partition == "output rows" else facts.whole
+        by_columns = facts.partition == "columns"
         out = named[writes[-1]]
         flat = facts.partition == "elements" and isinstance(out, Buffer)  # else all have as many rows
         result = []
         for name, b in self.buffers():
             storage, (low, high) = b.storage[0], b.extent
             cut = bool(rows) and b.contiguous and name not in whole and b.shape[:1] == (rows,)
-            cut = cut and not (flat and b.size != out.size)
+            cut = cut and not (flat and b.size != out.size) and not (by_columns and b.ndim > 1)
             if name in reads:
                 result.append(Touch(storage, low, high, False, cut))
             if name in writes:

@@ -3,7 +3,7 @@
     for each chunk:  forward, loss and gradients of its rows;  dw += dyᵀ·x over its rows
     then:            the optimizer, and all the rest
 
-Products sum 512 terms at a time anyway (the numerical contract), so that the bits are the same.
+Sums over rows take 512 terms at a time anyway (the numerical contract), so that the bits are the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fastbp.program.schedule import Item
 
 CHUNK = 512
 _MOST = 512  # chunks: beyond them the contract adds totals in another order
+_SUMS = "linear_backward_weight", "row_norm_backward_weight"  # whose terms are rows: those of csrc/program.cpp
 NOT, ROWS, TERMS = range(3)  # how an item takes part, as csrc/program.h has it
 
 
@@ -51,7 +52,7 @@ def _part(item: Item, stage: int, rows: int) -> int:
     if stage == 0 and item.rows == rows:
         return ROWS
     step = item.step
-    if stage != 1 or item.rows <= 0 or not isinstance(step, Call) or step.kernel != "linear_backward_weight":
+    if stage != 1 or item.rows <= 0 or not isinstance(step, Call) or step.kernel not in _SUMS:
         return NOT
     return TERMS if step["dy"].shape[0] == rows and not step["accumulate"] else NOT
 

@@ -85,7 +85,9 @@ def _run(variant: Variant, names: dict[int, str]) -> Iterator[_Row | None]:
         yield from [None] * (stage - at)
         at = stage
         step, rows = items[i].step, items[i].rows
-        cut = f"rows {rows}" if rows > 0 else {ALONE: "alone", TEAM: "team", GUARD: "guard"}.get(rows, "every share")
+        by_columns = isinstance(step, Call) and step.facts.partition == "columns"
+        axis = "columns" if by_columns else "rows"
+        cut = f"{axis} {rows}" if rows > 0 else {ALONE: "alone", TEAM: "team", GUARD: "guard"}.get(rows, "every share")
         cells = (f"… phase {phase + 1} of {items[i].stages}", "", "") if phase else _cells(step)
         yield _Row((str(i), str(stage), cut, *cells), [] if phase else _operands(step, names))
 

@@ -6,6 +6,7 @@ weight, the optimizer's step and the packing of the new weight touch memory once
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from fastbp.program.calls import Call, Touch
 from fastbp.program.passes.panels import Pack
 from fastbp.program.schedule import TEAM, Item
 
+_COLUMNS = 16  # of a matrix: whole cache lines, so that no two threads write to one
 _BLOCK = 48  # rows of a weight: whole tiles of every instruction set, few enough for the second-level cache
 
 
@@ -83,6 +85,8 @@ def _shape(group: Group, items: Sequence[Item]) -> None:
         return
     for step in steps:
         if isinstance(step, Pack) and step.transposed:
-            group.grain = _native.panel_width(step.matrix.dtype)
+            group.grain = math.lcm(group.grain, _native.panel_width(step.matrix.dtype))
+        elif isinstance(step, Call) and step.facts.partition == "columns":
+            group.grain = math.lcm(group.grain, _COLUMNS)
     if len(steps) > 1 and any(isinstance(step, Call) and step.kernel == "linear_backward_weight" for step in steps):
         group.block = max(_BLOCK // group.grain, 1) * group.grain

@@ -12,6 +12,7 @@ from cases import (  # noqa: F401  each fills the table
     elementwise,
     gemm,
     loss,
+    norm,
     optim,
     reduce,
     rng,

@@ -25,6 +25,7 @@ UNARY: dict[str, list[tuple[float, ...]]] = {
     "abs": [()],
     "sin": [()],
     "cos": [()],
+    "sine": [(1.0,), (0.5,)],
     "clamp": [(-0.5, 1.1), (0.0, np.inf), (2.0, 1.0)],
     "reciprocal": [()],
     "erf": [()],
@@ -78,6 +79,16 @@ def unary_cases(name: str) -> None:
 
 for _name in UNARY:
     unary_cases(_name)
+
+
+@case("sine_forward", "rounded products")
+def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
+    yield [draw.spread(T, MANY), 30.0, Out((MANY,))]
+
+
+@case("sine_backward", "rounded products")
+def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
+    yield [draw.values(T, MANY), draw.spread(T, MANY), 30.0, Out((MANY,))]
 
 
 # ---------------------------------------------------------------- broadcasting

@@ -19,7 +19,7 @@ PRODUCTS = (
 # The names of activations, with their constant.
 ACTIVATIONS = (
     ("relu", 0.0), ("leaky_relu", 0.1), ("elu", 1.0), ("gelu", 0.0), ("gelu_tanh", 0.0), ("silu", 0.0),
-    ("softplus", 0.0), ("mish", 0.0), ("tanh", 0.0), ("sigmoid", 0.0),
+    ("softplus", 0.0), ("mish", 0.0), ("tanh", 0.0), ("sigmoid", 0.0), ("sine", 30.0),
 )  # fmt: skip
 
 OPTIONS = tuple(itertools.product((False, True), repeat=2))  # a bias, the value before the activation

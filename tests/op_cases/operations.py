@@ -117,4 +117,74 @@ CASES = [
     case("linear_without_bias", lambda f, x, w: f.nn.functional.linear(x, w), normal(7, 5), normal(3, 5)),
     case("linear_one_sample", lambda f, x, w, b: f.nn.functional.linear(x, w, b), normal(5), normal(3, 5), normal(3)),
     case("linear_3d", lambda f, x, w, b: f.nn.functional.linear(x, w, b), normal(2, 4, 5), normal(3, 5), normal(3)),
+    # normalisation
+    case(
+        "layer_norm",
+        lambda f, x, w, b: f.nn.functional.layer_norm(x, (5,), w, b),
+        normal(7, 5),
+        normal(5),
+        normal(5),
+    ),
+    case("layer_norm_without_bias", lambda f, x, w: f.nn.functional.layer_norm(x, (5,), w), normal(5), normal(5)),
+    case(
+        "layer_norm_bias",
+        lambda f, x, b: f.nn.functional.layer_norm(x, (5,), f.ones(5, dtype=x.dtype), b),
+        normal(7, 5),
+        normal(5),
+    ),
+    case(
+        "layer_norm_two_dims",
+        lambda f, x, w, b: f.nn.functional.layer_norm(x, (3, 4), w, b, eps=0.1),
+        normal(2, 2, 3, 4),
+        normal(3, 4),
+        normal(3, 4),
+    ),
+    case("layer_norm_strided", lambda f, x: f.nn.functional.layer_norm(x.T, (7,)), normal(7, 5)),
+    case("rms_norm", lambda f, x, w: f.nn.functional.rms_norm(x, (5,), w), normal(7, 5), normal(5)),
+    case("rms_norm_two_dims", lambda f, x: f.nn.functional.rms_norm(x, (3, 4), eps=0.1), normal(2, 3, 4)),
+    case(
+        "batch_norm",
+        lambda f, x, w, b: f.nn.functional.batch_norm(x, None, None, w, b, training=True),
+        normal(7, 5),
+        normal(5),
+        normal(5),
+    ),
+    case(
+        "batch_norm_running",
+        lambda f, x, w: f.nn.functional.batch_norm(
+            x, f.zeros(5, dtype=x.dtype), f.ones(5, dtype=x.dtype), w, training=True, eps=0.1
+        ),
+        normal(7, 5),
+        normal(5),
+    ),
+    case(
+        "batch_norm_bias",
+        lambda f, b, x: f.nn.functional.batch_norm(x, None, None, None, b, training=True),
+        normal(5),
+        normal(7, 5),
+        fixed=1,
+    ),
+    case(
+        "batch_norm_channels",
+        lambda f, x, w, b: f.nn.functional.batch_norm(x, None, None, w, b, training=True),
+        normal(3, 5, 4),
+        normal(5),
+        normal(5),
+    ),
+    case(
+        "batch_norm_given",
+        lambda f, x, w, b: f.nn.functional.batch_norm(
+            x, f.full((5,), 0.3, dtype=x.dtype), f.full((5,), 1.7, dtype=x.dtype), w, b
+        ),
+        normal(7, 5),
+        normal(5),
+        normal(5),
+    ),
+    case(
+        "batch_norm_given_channels",
+        lambda f, x: f.nn.functional.batch_norm(x, f.zeros(5, dtype=x.dtype), f.ones(5, dtype=x.dtype)),
+        normal(3, 5, 4),
+    ),
+    # tables
+    case("embedding", lambda f, w, i: f.nn.functional.embedding(i, w), normal(6, 3), labels((4, 2), 6), fixed=1),
 ]

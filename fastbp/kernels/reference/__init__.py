@@ -12,6 +12,7 @@ from fastbp.kernels.reference import elementwise as _elementwise
 from fastbp.kernels.reference import gemm as _gemm
 from fastbp.kernels.reference import index as _index
 from fastbp.kernels.reference import loss as _loss
+from fastbp.kernels.reference import norm as _norm
 from fastbp.kernels.reference import optim as _optim
 from fastbp.kernels.reference import reduce as _reduce
 from fastbp.kernels.reference import rng as _rng
@@ -20,7 +21,7 @@ from fastbp.kernels.storage import Buffer, empty, from_array, from_dlpack  # noq
 
 __all__: list[str] = []
 for _family in (
-    _copy, _index, _gemm, _elementwise, _reduce, _softmax, _loss, _cross_entropy, _element_loss, _rng, _optim,
+    _copy, _index, _gemm, _elementwise, _reduce, _softmax, _norm, _loss, _cross_entropy, _element_loss, _rng, _optim,
 ):  # fmt: skip
     # A kernel may hide the file of its family: `reference.copy` is the kernel.
     globals().update(_facts.kernels(_family))

@@ -107,6 +107,13 @@ unary("abs", "y = |x|, with derivative 0 at 0", np.abs, lambda dy, x: dy * np.si
 unary("sin", "y = sin x", np.sin, lambda dy, x: dy * np.cos(x), COSTLY)
 unary("cos", "y = cos x", np.cos, lambda dy, x: -dy * np.sin(x), COSTLY)
 unary(
+    "sine",
+    "y = sin(omega·x)",
+    lambda x, omega: np.sin(omega * x),
+    lambda dy, x, omega: dy * omega * np.cos(omega * x),
+    COSTLY,
+)
+unary(
     "clamp",
     "y = x, but min where x < min, and max where that is above max; NaN stays",
     lambda x, min, max: np.where(np.where(x < min, min, x) > max, max, np.where(x < min, min, x)),

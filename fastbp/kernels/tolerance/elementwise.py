@@ -54,6 +54,16 @@ def _(s: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return (np.where(np.abs(s) > 2.0**17, 4, 2) + 2) * ulp(expected, expected.dtype)
 
 
+@rule("sine_forward")
+def _(x: np.ndarray, omega: float, expected: np.ndarray, eps: float) -> np.ndarray:
+    return 5 * ulp(expected, expected.dtype) + eps * np.abs(omega * x)  # omega·x is rounded before it is taken
+
+
+@rule("sine_backward")
+def _(dy: np.ndarray, s: np.ndarray, omega: float, expected: np.ndarray, eps: float) -> np.ndarray:
+    return 6 * ulp(expected, expected.dtype) + eps * np.abs(dy * omega) * np.abs(omega * s)
+
+
 @rule(*(f"{name}_forward" for name in GATED))
 def _(x: np.ndarray, expected: np.ndarray, eps: float) -> np.ndarray:
     # In float64 rounding what goes into erfc and exp costs the reference up to 1.8·(1 + x²) ULP in the lower tail.

@@ -28,9 +28,10 @@ def _(x: Any, w: Any, b: Any, activation: Any, constant: float, output: str, exp
 
 
 @rule("linear_backward_input")
-def _(dy: Any, w: Any, activation: Any, constant: float, eps: float) -> Any:
+def _(dy: Any, w: Any, activation: Any, constant: float, s: Any, eps: float) -> Any:
     slope = 1 if activation is None else max(DERIVATIVE_BOUND, abs(constant))
-    return slope * (roundings(dy.shape[1], eps) + 5 * eps) * (np.abs(dy) @ np.abs(w))
+    argument = eps * np.abs(constant * s) if activation == "sine" else 0.0  # which is rounded before it is taken
+    return slope * (roundings(dy.shape[1], eps) + 5 * eps + argument) * (np.abs(dy) @ np.abs(w))
 
 
 @rule("linear_backward_weight")

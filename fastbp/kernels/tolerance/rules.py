@@ -80,7 +80,7 @@ def allowed(name: str, output: str, arguments: dict[str, Any], expected: np.ndar
     """The largest |actual − expected| at each element of an output; None where the kernel is exact."""
     if name not in RULES or expected.dtype.kind != "f":
         return None
-    rule, wide = RULES[name], {key: widen(value) for key, value in arguments.items()}
+    rule = RULES[name]
     output, _, index = output.rstrip("]").partition("[")  # "params[3]" is the fourth of a list
     context = {
         "output": output,
@@ -88,7 +88,8 @@ def allowed(name: str, output: str, arguments: dict[str, Any], expected: np.ndar
         "expected": expected,
         "eps": float(np.finfo(expected.dtype).eps),
     }
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # also of what outputs held before
+        wide = {key: widen(value) for key, value in arguments.items()}
         bound = np.asarray(rule(**{p: {**wide, **context}[p] for p in parameters_of(rule)}), np.float64)
     finite = np.nan_to_num(bound, nan=0.0, posinf=0.0)  # where an infinity took part the result is exact
     return finite + 8 * float(np.finfo(expected.dtype).smallest_subnormal)
