@@ -62,12 +62,14 @@ FASTBP_INLINE vec<T> stirling(vec<T> t) {
   return select(lt(set1<T>(1), t), y, zero<T>());
 }
 
-// Each gives the loss of x against t and its slope; p is the coefficient, c the constants.
+// Each gives the loss of x against t and its slope; p is the coefficient, 1 for those that take none, c the constants.
 struct CheapLoss {
   static constexpr int constants = 0, cost = 8;
+  static constexpr bool coefficient = false;
 };
 struct CostlyLoss {
   static constexpr int constants = 0, cost = 64;
+  static constexpr bool coefficient = false;
 };
 
 struct SquaredError : CheapLoss {
@@ -110,6 +112,7 @@ struct SmoothL1 : CheapLoss {
 };
 
 struct Quantile : CheapLoss {
+  static constexpr bool coefficient = true;
   template <class T>
   static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T> p, const T*, vec<T>& loss, vec<T>& slope) {
     const vec<T> d = t - x, above = set1<T>(1) - p;
@@ -130,6 +133,7 @@ struct BinaryCrossEntropy : CostlyLoss {
 };
 
 struct SigmoidCrossEntropy : CostlyLoss {
+  static constexpr bool coefficient = true;
   template <class T>
   static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T> p, const T*, vec<T>& loss, vec<T>& slope) {
     const vec<T> negative = set1<T>(1) - t, positive = p * t;
@@ -141,7 +145,7 @@ struct SigmoidCrossEntropy : CostlyLoss {
 
 // q^γ may be 0 while q' / q is not: so the slope is a q^γ (ce' + γ ce q'/q), in which
 // q'/q = (1 − 2t) σ(x) σ(−x) / q stays between −1 and 1 for t in [0, 1].
-struct SigmoidFocal {
+struct SigmoidFocal : CostlyLoss {
   static constexpr int constants = 2, cost = 160;
   template <class T>
   static FASTBP_INLINE void apply(vec<T> x, vec<T> t, vec<T>, const T* c, vec<T>& loss, vec<T>& slope) {
@@ -243,8 +247,10 @@ FASTBP_INLINE void sum_elements(const T* sample_weight, const T* denominator, T*
   }
 }
 
-template <class F, class T>
-void element_loss(const Args& a, int64_t begin, int64_t end, Scratch) {
+enum class Gradient { kNone, kPerhaps, kWanted };
+
+template <class F, class T, Gradient kGradient>
+FASTBP_INLINE void element_loss_rows(const Args& a, int64_t begin, int64_t end) {
   const T *x = static_cast<const T*>(a.p[0]), *target = static_cast<const T*>(a.p[1]);
   const T* coefficient = static_cast<const T*>(a.p[2]);
   T* dx = static_cast<T*>(a.p[6]);
@@ -252,13 +258,22 @@ void element_loss(const Args& a, int64_t begin, int64_t end, Scratch) {
   const T c[2] = {static_cast<T>(a.c[0]), static_cast<T>(a.c[1])};
   const auto element = [=](int64_t at, int64_t j, int64_t n, vec<T> g) __attribute__((always_inline)) {
     vec<T> p = set1<T>(1), loss, slope;
-    if (coefficient) p = cols == 1 && !step ? set1<T>(*coefficient) : load_some(coefficient + (step ? at : j), n);
+    if (F::coefficient && coefficient)
+      p = cols == 1 && !step ? set1<T>(*coefficient) : load_some(coefficient + (step ? at : j), n);
     F::template apply<T>(load_some(x + at, n), load_some(target + at, n), p, c, loss, slope);
-    if (dx) store_some(dx + at, g * slope, n);
+    if (kGradient == Gradient::kWanted || (kGradient == Gradient::kPerhaps && dx)) store_some(dx + at, g * slope, n);
     return loss;
   };
   sum_elements(static_cast<const T*>(a.p[3]), static_cast<const T*>(a.p[4]), static_cast<T*>(a.p[5]), cols, begin, end,
                element);
+}
+
+// Cheap losses have a loop with the gradient and one without, since even a test takes its time there.
+template <class F, class T>
+void element_loss(const Args& a, int64_t begin, int64_t end, Scratch) {
+  if constexpr (F::cost > CheapLoss::cost) element_loss_rows<F, T, Gradient::kPerhaps>(a, begin, end);
+  else if (a.p[6]) element_loss_rows<F, T, Gradient::kWanted>(a, begin, end);
+  else element_loss_rows<F, T, Gradient::kNone>(a, begin, end);
 }
 
 template <class F>

@@ -54,7 +54,7 @@ def element_loss(
         rows, weights = (x.numel(), 1), of_rows(s, shape)
     else:
         rows, weights = (entries, each), buffer_of(s, (entries,))
-    p = None if coefficient is None else _coefficient(op, coefficient, shape, rows)
+    p = None if coefficient is None else _coefficient(coefficient, shape, rows)
     loss = Fused(op, kernel, constants, functools.partial(_composed, value, reduction), (x, t, coefficient, s))
     denominator = denominator_of(dtype, reduction, s, entries, each if reduction == "mean" else 1)
     return run(loss, (buffer_of(x, rows), buffer_of(t, rows), p, weights), denominator, shape, reduction)
@@ -66,7 +66,7 @@ def _composed(
     return reduced(value(x, t) if p is None else value(x, t, p), s, reduction)
 
 
-def _coefficient(op: str, p: Tensor, shape: tuple[int, ...], rows: tuple[int, int]) -> Any:
+def _coefficient(p: Tensor, shape: tuple[int, ...], rows: tuple[int, int]) -> Any:
     """Coefficients as the kernel takes them: (cols,), or (rows, cols) where those of rows differ."""
     p = p.detach()
     if p.numel() == 1 and rows[1] == 1:

@@ -73,12 +73,12 @@ def run(loss: Fused, reads: Sequence[Any], denominator: Tensor, shape: tuple[int
     Runs as the plain operations where somebody asks for them, or for gradients that the kernel does not give.
     """
     inputs, predictions = loss.inputs, loss.predictions
-    if mode.composed or any(x is not None and x.requires_grad and i not in predictions for i, x in enumerate(inputs)):
+    wanted = [mode.enabled and x is not None and x.requires_grad for x in inputs]
+    if mode.composed or any(each and i not in predictions for i, each in enumerate(wanted)):
         return loss.composition(*inputs)
     k, x = backend_of(inputs[0]), reads[0]
     losses = empty((x.shape[0],), x.dtype)
-    recorded = mode.enabled
-    gradients = [like(inputs[i]) if recorded and inputs[i].requires_grad else None for i in predictions]  # type: ignore
+    gradients = [like(inputs[i]) if wanted[i] else None for i in predictions]  # type: ignore[arg-type]
     written = [None if g is None else shaped(g.buffer, reads[i].shape) for i, g in zip(predictions, gradients)]
     getattr(k, loss.kernel)(*reads, denominator.buffer, *loss.constants, losses, *written)
     if reduction == "none":
