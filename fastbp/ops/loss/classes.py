@@ -10,11 +10,11 @@ from fastbp.dtypes import FLOATING_CODES, int64
 from fastbp.kernels.storage import empty
 from fastbp.ops.binary import eq, ne, where
 from fastbp.ops.common import backend_of, new
-from fastbp.ops.loss.fused import Fused, buffer_of, check_reduction, denominator_of, run, tensor_operand, weights_of
+from fastbp.ops.loss.fused import Fused, check_reduction, denominator_of, run, tensor_operand, weights_of
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, movedim, reshape
 from fastbp.ops.softmax import log_softmax
-from fastbp.tensor import Tensor
+from fastbp.tensor import Tensor, contiguous
 
 __all__ = ["cross_entropy", "nll_loss"]
 
@@ -37,23 +37,17 @@ class Rows(NamedTuple):
         self, op: str, kernel: str, constants: tuple[Any, ...], value: Any, reduction: str, ignore_index: int
     ) -> Tensor:
         """The loss by a kernel; value(x, target, w): the loss of each row from plain operations."""
-        composition = functools.partial(_composed, value, reduction, ignore_index, self.outside)
-        shape, s = self.x.shape, self.s
-        reads = (
-            buffer_of(self.x, shape),
-            buffer_of(self.target, self.target.shape),
-            None if self.w is None else buffer_of(self.w, self.w.shape),
-            None if s is None else buffer_of(s, s.shape),
-        )
-        loss = Fused(op, kernel, constants, composition, (self.x, self.target, self.w, s))
+        x, target, w, s, outside = self
+        composition = functools.partial(_composed, value, reduction, ignore_index, outside)
+        reads = [None if t is None else contiguous(t) for t in (x, target, w, s)]
+        loss = Fused(op, kernel, constants, composition, (x, target, w, s))
         try:
-            if self.probabilities or reduction != "mean":
-                denominator = denominator_of(self.x.dtype, reduction, s, shape[0], 1)
+            if reduction != "mean" or self.probabilities:
+                denominator = denominator_of(x.dtype, reduction, s, x.shape[0], 1)
             else:
-                denominator = Tensor(empty((1,), self.x.buffer.dtype))
-                k = backend_of(self.x)
-                k.cross_entropy_denominator(*reads[1:], ignore_index, denominator.buffer)
-            return run(loss, reads, denominator, self.outside, reduction)
+                denominator = Tensor(empty((1,), x.buffer.dtype))
+                backend_of(x).cross_entropy_denominator(*reads[1:], ignore_index, denominator.buffer)
+            return run(loss, reads, denominator, outside, reduction)
         except IndexError as error:  # in the name of a kernel, which means nothing to who called the operation
             raise IndexError(f"[{op}] {str(error).partition('] ')[2]}") from None
 

@@ -72,15 +72,22 @@ def run(loss: Fused, reads: Sequence[Any], denominator: Tensor, shape: tuple[int
     reads: buffers of what the kernel reads, in the shapes that it takes, those of the predictions at their places.
     Runs as the plain operations where somebody asks for them, or for gradients that the kernel does not give.
     """
-    inputs, predictions = loss.inputs, loss.predictions
-    wanted = [mode.enabled and x is not None and x.requires_grad for x in inputs]
-    if mode.composed or any(each and i not in predictions for i, each in enumerate(wanted)):
-        return loss.composition(*inputs)
-    k, x = backend_of(inputs[0]), reads[0]
+    op, kernel, constants, composition, inputs, predictions = loss
+    gradients: list[Tensor | None] = [None] * len(predictions)
+    written: list[Any] = [None] * len(predictions)
+    recorded = False
+    for i, t in enumerate(inputs):
+        if t is not None and t._requires_grad and mode.enabled:
+            if i not in predictions:
+                return composition(*inputs)
+            at, recorded = predictions.index(i), True
+            gradient = gradients[at] = like(t)
+            written[at] = shaped(gradient.buffer, reads[i].shape)
+    if mode.composed:
+        return composition(*inputs)
+    k, x = backend_of(denominator), reads[0]
     losses = empty((x.shape[0],), x.dtype)
-    gradients = [like(inputs[i]) if wanted[i] else None for i in predictions]  # type: ignore[arg-type]
-    written = [None if g is None else shaped(g.buffer, reads[i].shape) for i, g in zip(predictions, gradients)]
-    getattr(k, loss.kernel)(*reads, denominator.buffer, *loss.constants, losses, *written)
+    getattr(k, kernel)(*reads, denominator.buffer, *constants, losses, *written)
     if reduction == "none":
         y = Tensor(shaped(losses, shape))
     else:
@@ -88,8 +95,9 @@ def run(loss: Fused, reads: Sequence[Any], denominator: Tensor, shape: tuple[int
         k.reduce_sum(losses.reshape((1, -1, 1)), total)
         k.div(total.reshape(()), denominator.buffer.reshape(()), result)
         y = Tensor(result)
-    if node := record(_function(loss.op), inputs, y):
-        node.composition, node.predictions = loss.composition, predictions
+    if recorded:
+        node = record(_function(op), inputs, y)
+        node.composition, node.predictions = composition, predictions
         node.save_for_backward(*inputs, *gradients)
     return y
 
