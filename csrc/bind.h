@@ -89,7 +89,8 @@ void observe_calls(nb::handle callback);
 bool run_program(Program& program, std::span<const Buffer* const> inputs, std::span<const Buffer* const> outputs,
                  std::vector<Buffer>& results);
 
-// Of the calling thread: whether operations are recorded for differentiation, and whether kernels run on this backend.
+// Of the calling thread: whether operations are recorded for differentiation, and whether programs may run here:
+// kernels are those of this backend, and fused operations are asked for.
 bool gradients_recorded();
 bool runs_native();
 

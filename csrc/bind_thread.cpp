@@ -47,7 +47,7 @@ PyType_Slot selected_slots[] = {{Py_tp_getset, selected_facts}, {0, nullptr}};
 }  // namespace
 
 bool gradients_recorded() { return enabled; }
-bool runs_native() { return native_backend && (!host || host == Py_None || host == native_backend); }
+bool runs_native() { return native_backend && !composed && (!host || host == Py_None || host == native_backend); }
 
 void bind_thread(nb::module_& m) {
   nb::class_<Mode>(m, "Mode", nb::type_slots(mode_slots), "The calling thread's mode.").def(nb::init<>());

@@ -35,7 +35,7 @@ from fastbp.tensor import Tensor, tensor
 from fastbp.version import __version__
 
 # Loaded when first used, so that `import fastbp` stays quick.
-_LAZY = {"nn", "optim", "data", "train", "serialization", "plots"}
+_LAZY = {"nn", "optim", "data", "train", "serialization", "plots", "graph"}
 _LAZY_NAMES = {
     **dict.fromkeys(["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"], "derivatives"),
     "save": "serialization",
@@ -43,6 +43,7 @@ _LAZY_NAMES = {
     "CheckError": "kernels.checker",
     "compile": "program.compile",
     "CompileError": "program.compile",
+    "explain": "graph.explain",
     "summary": "nn.summary",
 }
 

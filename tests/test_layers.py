@@ -17,7 +17,7 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # From the ground up; modules of one line may use each other, as long as no two do so mutually.
 ORDER = [
-    {"_native", "version", "amounts", "hooks"},
+    {"_native", "version", "amounts", "hooks", "watching"},
     {"dtypes"},
     {"kernels", "runtime"},
     {"autograd"},
@@ -25,17 +25,17 @@ ORDER = [
     {"function"},
     {"ops"},
     {"derivatives"},
-    {"nn", "optim", "data", "serialization", "program", "plots", "gradcheck"},
+    {"nn", "optim", "data", "serialization", "program", "graph", "plots", "gradcheck"},
     {"train"},
     {"__init__"},
     {"bench"},
-    {"cli", "__main__"},
     {"examples"},
+    {"cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 # Loaded only when they are asked for: `import fastbp` needs NumPy.
-HEAVY = ["numba", "torch", "sklearn", "matplotlib", "tqdm", "safetensors", "pooch", "scipy", "pandas"]
+HEAVY = ["numba", "torch", "sklearn", "matplotlib", "tqdm", "safetensors", "pooch", "scipy", "pandas", "graphviz"]
 
 
 def module_name(path: Path) -> str:

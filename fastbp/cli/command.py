@@ -14,11 +14,12 @@ import numpy as np
 
 import fastbp
 from fastbp import nn, optim
-from fastbp.cli import bench
+from fastbp.cli import bench, explain
 from fastbp.cli import network as networks
 from fastbp.cli.outputs import check_out
 from fastbp.cli.sources import SOURCES, TASKS, read_evaluation, read_inputs, read_problem
 from fastbp.data import Batches, Scaling
+from fastbp.examples import PICTURES
 from fastbp.optim.lr_scheduler import CosineAnnealingLR
 from fastbp.train import Run, accuracy, fit
 
@@ -205,6 +206,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(commands, "bench", bench.run)
     sub.add_argument("--threads", type=_count, help="default: see fastbp info")
     sub.add_argument("--json", metavar="FILE", help="where to write the results")
+
+    sub = _add(commands, "explain", explain.run)
+    names = ", ".join(PICTURES)
+    sub.add_argument("example", metavar="EXAMPLE", nargs="?", choices=PICTURES, help=f"one of {names}")
+    sub.add_argument("--list", action="store_true", help="say what each example is")
+    sub.add_argument("--format", choices=explain.FORMATS, help="default: html, or by the ending of --out")
+    sub.add_argument("--out", metavar="FILE", help="write this file (default: a temporary one, opened in the browser)")
+    sub.add_argument("--no-open", action="store_true", help="do not open the temporary file")
 
     _add(commands, "info", info)
     return parser

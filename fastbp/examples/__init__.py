@@ -23,10 +23,23 @@ generative_adversarial_network       images, by a contest, without a likelihood
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import fastbp
+
+# The systems whose graph `fastbp explain` shows, by name: where each is.
+PICTURES = {
+    "gym_bill": "computational_graphs.gym_bill",
+    "shared_node": "computational_graphs.shared_node",
+    "sum_times": "computational_graphs.product_of_sum",
+    "sigmoid_chain": "computational_graphs.sigmoid_neuron_gates",
+    "sigmoid_node": "computational_graphs.sigmoid_neuron_node",
+    "vectorised": "computational_graphs.squared_norm",
+    "two_layer_network": "two_layer_network.by_autograd",
+    "mlp": "two_layer_network.by_modules",
+}
 
 
 def variable(values: Any) -> fastbp.Tensor:
@@ -39,9 +52,20 @@ def constant(values: Any) -> fastbp.Tensor:
     return fastbp.tensor(values, dtype=fastbp.float64)
 
 
+def system(name: str) -> Callable[[], dict[str, Any]]:
+    """The system of a picture."""
+    module, function = PICTURES[name].split(".")
+    return getattr(importlib.import_module(f"fastbp.examples.{module}"), function)
+
+
+def describe(system: Callable[[], Any]) -> str:
+    """The first line of a system's description."""
+    return (system.__doc__ or system.__name__).splitlines()[0]
+
+
 def report(*systems: Callable[[], dict[str, Any]]) -> None:
     """Prints the first line of each function's description, then the numbers that it returns."""
     for system in systems:
-        print((system.__doc__ or system.__name__).splitlines()[0])
+        print(describe(system))
         for name, value in system().items():
             print(f"    {name} = {value}")

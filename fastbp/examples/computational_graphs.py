@@ -80,25 +80,20 @@ class SigmoidNeuron(fastbp.Function):
         return dw, ds * w[:2]
 
 
-def neuron_of_gates(w: fastbp.Tensor, x: fastbp.Tensor) -> fastbp.Tensor:
-    """The same neuron as a chain of small gates: mul, add, negate, exp, add one, one over."""
-    s = w[0] * x[0] + w[1] * x[1] + w[2]
-    return 1 / (1 + fastbp.exp(-s))
-
-
 def sigmoid_neuron_gates() -> dict[str, Any]:
-    """Sigmoid neuron as a chain of small gates."""
-    return _neuron_gradients(neuron_of_gates)
+    """Sigmoid neuron as a chain of small gates: mul, add, negate, exp, add one, one over."""
+    w0, w1, w2 = variable(2.0), variable(-3.0), variable(-3.0)
+    x0, x1 = variable(-1.0), variable(-2.0)
+    s = w0 * x0 + w1 * x1 + w2
+    f = 1 / (1 + fastbp.exp(-s))
+    f.backward()
+    return {"f": f.item(), "dw": [w.grad.item() for w in (w0, w1, w2)], "dx": [x.grad.item() for x in (x0, x1)]}
 
 
 def sigmoid_neuron_node() -> dict[str, Any]:
     """Sigmoid neuron as one node: the same gradients from σ' = σ(1 - σ)."""
-    return _neuron_gradients(SigmoidNeuron.apply)
-
-
-def _neuron_gradients(neuron) -> dict[str, Any]:
     w, x = variable([2.0, -3.0, -3.0]), variable([-1.0, -2.0])
-    f = neuron(w, x)
+    f = SigmoidNeuron.apply(w, x)
     f.backward()
     return {"f": f.item(), "dw": w.grad.tolist(), "dx": x.grad.tolist()}
 

@@ -199,6 +199,7 @@ def _extreme(x: Tensor, dim: Any, keepdim: bool, op: str, kernel: str) -> Tensor
     _refuse_empty(x, dims, op)
     y = _reduce(kernel, x, dims, keepdim, x.buffer.dtype)
     if node := _record(Max, x, dims, keepdim, y):
+        node.operation = op
         node.save_for_backward(x, y)
     return y
 

@@ -36,6 +36,7 @@ _INSTEAD = {
     "a first result of one number, computed by the function": "return the loss, or leave out require_finite",
     "to overwrite much memory before its first result is known": "compute the loss first, or leave out require_finite",
     "a schedule's step between two steps of its optimizer": "compile one step, and call it twice",
+    "a picture of its graph": "call the compiled function inside of explain, where it runs operation by operation",
 }
 _INDICES = "compute the indices outside and pass them as an argument, so that they can be checked before anything runs"
 
@@ -68,7 +69,7 @@ class Compiled(_native.Step):
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         """What a call does where no known program may go ahead at once."""
-        if kernels.recorder() is not None:  # part of a larger program
+        if kernels.recorder() is not None or mode.composed:  # part of a larger program, or of a picture of operations
             return self.function(*args, **kwargs)
         key, tensors = _key(args, kwargs)
         args, kwargs = tree.rebuild((args, kwargs), tensors)

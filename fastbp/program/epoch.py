@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import kernels
-from fastbp.autograd import no_grad
+from fastbp.autograd import mode, no_grad
 from fastbp.kernels.storage import Buffer, empty, from_array
 from fastbp.optim.optimizer import Optimizer
 from fastbp.program import tree
@@ -56,7 +56,7 @@ class Epoch:
 
     def __iter__(self) -> Iterator[int]:
         count = 1
-        if self.whole and kernels.host_is_native():
+        if self.whole and _programs_run():
             first = self.compiled._prepared(tuple(self.batch(0)), {})  # all indices are checked before the first step
             if self.steps > self.whole:
                 last = self.compiled._prepared(tuple(self.batch(self.whole)), {})
@@ -96,7 +96,7 @@ class Epoch:
     def _run_many(self, first: int, count: int) -> int:
         """Runs steps natively; returns how many: 0 where a step has to be run on its own."""
         variant = self.compiled._standing(self.arrays, self.batch_size) if count > 0 else None
-        if variant is None or not variant.repeatable or not kernels.host_is_native():
+        if variant is None or not variant.repeatable or not _programs_run():
             return 0
         if not variant.built.program.can_order([x.buffer for x in self.arrays]):
             return 0  # steps that write to the arrays
@@ -155,6 +155,11 @@ class Epoch:
 
 
 _BOOL = 3  # the dtype code with elements of one byte
+
+
+def _programs_run() -> bool:
+    """Whether steps may run as programs here: natively, unchecked, and not for a picture of their operations."""
+    return kernels.host_is_native() and not mode.composed
 
 
 def _real(b: Buffer) -> Buffer:

@@ -7,7 +7,6 @@ of that, nothing is paid for it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from fastbp.optim.optimizer import Optimizer
 from fastbp.optim.optimizer import instances as optimizers
 from fastbp.program.calls import Call
 from fastbp.tensor import Tensor
+from fastbp.watching import Watch, watched
 
 
 @dataclass
@@ -175,7 +175,7 @@ def attributes_of(module: Module) -> dict[str, Any]:
 def recording() -> Iterator[Recorder]:
     """Notes what this thread does instead of doing it. Gradients are as before when the block is left."""
     recorder = Recorder()
-    with _watching(), kernels.recorded(recorder):
+    with watched(_WATCHED), kernels.recorded(recorder):
         try:
             yield recorder
         except BaseException:
@@ -196,8 +196,6 @@ def buffer_of(t: Tensor) -> Any:
 _buffer: Any = Tensor.__dict__["buffer"]
 _grad: Any = Tensor.__dict__["grad"]
 _hooks: Any = Tensor.__dict__["hooks"]
-_lock = threading.Lock()
-_watchers = 0
 
 
 def _get_buffer(t: Tensor) -> Any:
@@ -331,41 +329,19 @@ def _unrecorded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _plain_set_attribute = Module.__setattr__
-_WATCHED: tuple[tuple[type, str, Any], ...] = (
-    (Tensor, "buffer", property(_get_buffer, _set_buffer)),
-    (Tensor, "grad", property(_get_grad, _set_grad)),
-    (Tensor, "hooks", property(_hooks.__get__, _set_hooks)),
-    (Module, "__call__", _noting_call(Module.__call__)),
-    (Module, "__setattr__", _set_attribute),
-    (Module, "training", property(_get_training, _set_training)),
-    (Optimizer, "_sync", _noting_event(Optimizer._sync)),
-    (Optimizer, "_split", _noting_split(Optimizer._split)),
-    (Optimizer, "_create_state", _unrecorded(Optimizer._create_state)),
-    (Optimizer, "zero_grad", _noting_optimizer(Optimizer.zero_grad)),
-    (LRScheduler, "_advance", _noting_event(LRScheduler._advance)),
-    (ReduceLROnPlateau, "step", _refused(ReduceLROnPlateau.step, "a metric on the host")),
-    (Generator, "manual_seed", _refused(Generator.manual_seed, "to seed random numbers")),
-    (Generator, "set_state", _refused(Generator.set_state, "to seed random numbers")),
+_WATCHED: tuple[Watch, ...] = (
+    (Tensor, "buffer", lambda _: property(_get_buffer, _set_buffer)),
+    (Tensor, "grad", lambda _: property(_get_grad, _set_grad)),
+    (Tensor, "hooks", lambda _: property(_hooks.__get__, _set_hooks)),
+    (Module, "__call__", _noting_call),
+    (Module, "__setattr__", lambda _: _set_attribute),
+    (Module, "training", lambda _: property(_get_training, _set_training)),
+    (Optimizer, "_sync", _noting_event),
+    (Optimizer, "_split", _noting_split),
+    (Optimizer, "_create_state", _unrecorded),
+    (Optimizer, "zero_grad", _noting_optimizer),
+    (LRScheduler, "_advance", _noting_event),
+    (ReduceLROnPlateau, "step", lambda step: _refused(step, "a metric on the host")),
+    (Generator, "manual_seed", lambda seed: _refused(seed, "to seed random numbers")),
+    (Generator, "set_state", lambda set_state: _refused(set_state, "to seed random numbers")),
 )
-_PLAIN = tuple((cls, name, cls.__dict__.get(name)) for cls, name, _ in _WATCHED)  # None: each object has its own
-
-
-@contextmanager
-def _watching() -> Iterator[None]:
-    global _watchers
-    with _lock:
-        if _watchers == 0:
-            for cls, name, value in _WATCHED:
-                setattr(cls, name, value)
-        _watchers += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _watchers -= 1
-            if _watchers == 0:
-                for cls, name, value in _PLAIN:
-                    if value is None:
-                        delattr(cls, name)
-                    else:
-                        setattr(cls, name, value)

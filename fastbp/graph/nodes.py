@@ -1,0 +1,104 @@
+"""Nodes and edges of a picture, as plain data: what went forward and what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastbp.graph.value import Value
+
+
+@dataclass(slots=True, eq=False)
+class Visit:
+    """What a backward pass did at a node: downstream = upstream × local."""
+
+    time: int  # when, among all that happened
+    number: int  # of the pass, from 1
+    upstream: tuple[Value | None, ...]  # the gradient of each output; of a leaf, all that arrived
+    local: tuple[Value | None, ...] = ()  # for each input: ∂output/∂input, where it is made of numbers
+    downstream: tuple[Value | None, ...] = ()  # for each input: the gradient sent there
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """The way of a value into an operation, and of the gradient back."""
+
+    source: Node
+    output: int  # which output of the source
+    target: Node
+    position: int  # which input of the target
+    views: tuple[str, ...]  # what is seen of the value on the way: "ᵀ", "as (2, 1)", "as float64"
+    local: str = ""  # ∂target/∂source in symbols, of an operation element by element
+    gradient: str = ""  # what is sent back, in symbols
+
+    def sent(self, visit: Visit) -> Value | None:
+        """What the target sent this way in one of its visits."""
+        return visit.downstream[self.position] if self.position < len(visit.downstream) else None
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An operation, or what one takes: an input, a parameter, a constant.
+
+    `upstream`, `local` and `downstream` are those of the last backward pass that came by: the gradient that arrived,
+    and for each input the local derivative and the gradient sent there, None where there is none (no gradient is asked
+    for, or the local derivative is a rule and no numbers). `visits` has those of all passes.
+    """
+
+    index: int
+    name: str
+    kind: str  # "operation", "input", "parameter" or "constant"
+    operation: str  # the name of its Function; "" for what is no operation
+    expression: str  # a × b
+    words: str  # what the operation does to the gradient
+    module: str  # the dotted name of the module that made it
+    time: int
+    values: tuple[Value | None, ...]  # of each output
+    output_names: tuple[str, ...]
+    inputs: list[Edge] = field(default_factory=list)
+    uses: list[Edge] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
+    scope: Any = field(default=None, repr=False)  # the call of a module that made it
+
+    @property
+    def value(self) -> Value | None:
+        """What it held, or computed; of several outputs the first."""
+        return self.values[0]
+
+    @property
+    def upstream(self) -> Value | None:
+        """The gradient that arrived: the sum of what was sent here."""
+        return self.visits[-1].upstream[0] if self.visits else None
+
+    @property
+    def local(self) -> tuple[Value | None, ...]:
+        return self.visits[-1].local if self.visits else ()
+
+    @property
+    def downstream(self) -> tuple[Value | None, ...]:
+        return self.visits[-1].downstream if self.visits else ()
+
+    def arrivals(self, visit: Visit) -> list[tuple[Edge, Value]]:
+        """What was sent here, along each edge, in the pass of a visit."""
+        found = []
+        for edge in self.uses:
+            for other in edge.target.visits:
+                if other.number == visit.number and (value := edge.sent(other)) is not None:
+                    found.append((edge, value))
+        return found
+
+    def parts(self, visit: Visit) -> list[Value]:
+        """What was sent here, where that makes up what arrived: nothing, where a hook has changed it since."""
+        sent = [value for _, value in self.arrivals(visit)]
+        arrived = visit.upstream[0]
+        arrays = [value.array for value in sent if value.array is not None]
+        if len(visit.upstream) != 1 or arrived is None or arrived.array is None or len(arrays) < len(sent):
+            return []
+        total = np.sum(arrays, axis=0) if arrays else None
+        close = total is not None and np.allclose(total, arrived.array, rtol=1e-5, atol=1e-30, equal_nan=True)
+        return sent if close else []
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}{f' = {self.expression}' if self.operation else ''}>"
