@@ -9,6 +9,7 @@ from fastbp import ops
 from fastbp.autograd import no_grad
 from fastbp.nn.linear import Linear
 from fastbp.nn.module import Module
+from fastbp.nn.parameter import require_size
 from fastbp.ops.random import Generator
 from fastbp.tensor import Tensor
 
@@ -31,12 +32,12 @@ class Mixture(NamedTuple):
 
     def log_prob(self, target: Tensor) -> Tensor:
         """log Σ_k p_k Π_d N(t_d; μ_kd, σ_kd) of targets t (N, D); (N,)."""
-        if target.shape != self.means.shape[:-2] + self.means.shape[-1:]:
-            expected = self.means.shape[:-2] + self.means.shape[-1:]
+        expected = self.means.shape[:-2] + self.means.shape[-1:]
+        if target.shape != expected:
             raise ValueError(f"[log_prob] expected target of shape {expected}, got {target.shape}")
-        z = (target.unsqueeze(-2) - self.means) * ops.exp(-self.log_stds)
+        z = (target.unsqueeze(-2) - self.means) * (-self.log_stds).exp()
         constant = 0.5 * math.log(2 * math.pi) * self.means.shape[-1]
-        densities = -0.5 * ops.square(z).sum(-1) - self.log_stds.sum(-1) - constant
+        densities = -0.5 * z.square().sum(-1) - self.log_stds.sum(-1) - constant
         return ops.logsumexp(ops.log_softmax(self.logits, -1) + densities, -1)
 
     def sample(self, generator: Generator | None = None) -> Tensor:
@@ -49,10 +50,10 @@ class Mixture(NamedTuple):
         dtype = self.means.dtype
         with no_grad():
             uniform = ops.rand(self.logits.shape, dtype=dtype, generator=generator)
-            chosen = (self.logits - ops.log(-ops.log(uniform))).argmax(-1)
+            chosen = (self.logits - (-uniform.log()).log()).argmax(-1)
             place = chosen.reshape(n, 1, 1).expand(n, 1, dims)
             mean, log_std = (x.gather(1, place).reshape(n, dims) for x in (self.means, self.log_stds))
-            return mean + ops.exp(log_std) * ops.randn(n, dims, dtype=dtype, generator=generator)
+            return mean + log_std.exp() * ops.randn(n, dims, dtype=dtype, generator=generator)
 
 
 class MixtureDensity(Module):
@@ -66,9 +67,7 @@ class MixtureDensity(Module):
         self, in_features: int, out_features: int, components: int, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        for name, value in (("out_features", out_features), ("components", components)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"[MixtureDensity] expected {name} to be an int of at least 1, got {value!r}")
+        require_size("MixtureDensity", 1, out_features=out_features, components=components)
         self.out_features = out_features
         self.components = components
         self.linear = Linear(in_features, components * (1 + 2 * out_features), device=device, dtype=dtype)
