@@ -95,6 +95,17 @@ BY_ROWS: dict[str, Callable[[int, int], list[Any]]] = {
     "batch_norm_backward": lambda r, c: [
         values(r, c), values(r, c), values(c), values(c), values(c), Out((r, c)), Out((c,)), Out((c,)),
     ],
+    "nll_forward": lambda r, c: [values(r, c), index(c, r), None, None, values(1), -100, Out((r,)), Out((r, c))],
+    "gaussian_nll_forward": lambda r, c: [
+        values(r, c), values(r, c), values(r, c), None, values(1), 1e-6, 1.0, Out((r,)), Out((r, c)), Out((r, c)),
+    ],
+    "mixture_nll_forward": lambda r, c: [
+        values(r, 4), values(r, 4, c), values(r, 4, c), values(r, c), None, values(1), Out((r,)), Out((r, 4)),
+        Out((r, 4, c)), Out((r, 4, c)),
+    ],
+    "cosine_embedding_forward": lambda r, c: [
+        values(r, c), values(r, c), np.ones(r, np.float32), None, values(1), 0.5, Out((r,)), Out((r, c)), Out((r, c)),
+    ],
 }  # fmt: skip
 # Of one size.
 FIXED: dict[str, Callable[[], list[Any]]] = {
@@ -104,7 +115,10 @@ FIXED: dict[str, Callable[[], list[Any]]] = {
     "clip_coefficient": lambda: [values(1), 1.0, Out((1,))],
 }
 PRODUCTS = {f"linear_{kind}": kind for kind in cases.PRODUCTS}
-CONSTANTS = {"slope": 0.1, "omega": 30.0, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1}
+CONSTANTS = {
+    "slope": 0.1, "omega": 30.0, "alpha": 1.0, "min": 0.3, "max": 0.6, "correction": 1, "delta": 0.5, "beta": 0.5,
+    "margin": 0.5, "gamma": 2.0, "offset": 1e-8, "full": 1.0,
+}  # fmt: skip
 BOOLEAN = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor")
 
 
@@ -155,7 +169,9 @@ def by_rows(name: str, rows: int, cols: int) -> Iterator[tuple[str, list[Any]]]:
         dtype = "int64" if name.startswith("arg") else None
         yield f"{label}, last axis", [values(rows, cols, 1), *constants, Out((rows, 1), dtype)]
         yield f"{label}, first axis", [values(1, rows, cols), *constants, Out((1, cols), dtype)]
-    elif "pos_weight" in f.parameters:
-        yield label, [values(rows, cols), values(rows, cols), None, None, values(1), Out((rows,)), Out((rows, cols))]
+    elif "coefficient" in f.parameters:
+        constants = [CONSTANTS[constant] for constant in f.constants]
+        x, target = values(rows, cols), values(rows, cols)
+        yield label, [x, target, None, None, values(1), *constants, Out((rows,)), Out((rows, cols))]
     else:  # softmax and its kin; a kernel of another signature is refused by KernelCall
         yield label, [*(values(rows, cols) for _ in f.inputs), Out((rows, cols))]

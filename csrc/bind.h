@@ -101,6 +101,7 @@ void bind_copy(nb::module_& m);
 void bind_gemm(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_norm(nb::module_& m);
+void bind_loss(nb::module_& m);
 void bind_random(nb::module_& m);
 void bind_optim(nb::module_& m);
 void bind_thread(nb::module_& m);

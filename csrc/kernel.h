@@ -57,7 +57,7 @@ enum class Family : int {
   kArgReduce,      // (x: (outer, r, inner), y: int64 (outer, inner))
   kRows,           // (x: (rows, cols), y)
   kRowsBackward,   // (dy, y, dx), all (rows, cols)
-  kElementLoss,    // (x, target, pos_weight, sample_weight, denominator, constants..., losses, dx)
+  kElementLoss,    // (x, target, coefficient, sample_weight, denominator, constants..., losses, dx)
   kOptimizer,      // (hyper, grads, params, states..., )
 };
 

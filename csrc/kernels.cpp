@@ -27,9 +27,10 @@ namespace {
 template <int N> constexpr EntryList list(const Entry (&entries)[N]) { return {entries, N}; }
 
 constexpr EntryList kLists[] = {
-    list(Unaries::forward), list(Unaries::backward), list(kBroadcastEntries), list(kCopyEntries), list(kIndexEntries),
-    list(kGemmEntries),     list(kReduceEntries),    list(kSoftmaxEntries),   list(kNormEntries), list(kLossEntries),
-    list(kRngEntries),      list(kOptimEntries),     list(kMeasureEntries),
+    list(Unaries::forward), list(Unaries::backward), list(kBroadcastEntries),   list(kCopyEntries),
+    list(kIndexEntries),    list(kGemmEntries),      list(kReduceEntries),      list(kSoftmaxEntries),
+    list(kNormEntries),     list(kLossEntries),      list(kElementLossEntries), list(kRngEntries),
+    list(kOptimEntries),    list(kMeasureEntries),
 };
 
 constexpr KernelTable kTable = {FASTBP_TEXT(FASTBP_ISA_NAME), kLists, sizeof kLists / sizeof *kLists, &stream_gate};

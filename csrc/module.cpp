@@ -89,6 +89,7 @@ NB_MODULE(_native, m) {
   bind_gemm(m);
   bind_rows(m);
   bind_norm(m);
+  bind_loss(m);
   bind_random(m);
   bind_optim(m);
   bind_thread(m);

@@ -54,6 +54,19 @@ def test_labels_out_of_range_change_nothing(label, calls_before):
     assert_same(list(state_of(expected[0], False)), list(state_of(state[0], False)))
 
 
+def test_labels_of_nll_loss_are_checked_before_a_run():
+    runs = fastbp.zeros(1)
+    compiled = fastbp.compile(lambda x, y: (runs.add_(1), fastbp.nll_loss(x, y, ignore_index=7))[1])
+    x = fastbp.tensor([[-1.0, -2.0], [-3.0, -4.0]])
+    for labels, loss in (([0, 1], 2.5), ([0, 2], None), ([7, 1], 4.0), ([-1, 0], None), ([1, 0], 2.5)):
+        if loss is None:
+            with pytest.raises(IndexError, match=r"expected target classes from 0 to 1 or ignore_index 7, got (2|-1)"):
+                compiled(x, fastbp.tensor(labels))
+        else:
+            assert compiled(x, fastbp.tensor(labels)).item() == loss
+    assert runs.item() == 3
+
+
 def test_indices_out_of_range_change_nothing():
     table = fastbp.zeros(4)
     compiled = fastbp.compile(lambda x, i: (table.add_(1), x[i]))

@@ -8,6 +8,17 @@ gradient_descent                     batches, optimizers and random starts compa
 mnist_from_scratch                   a classifier built from its own layer classes
 
 Every system is a function that returns its numbers by name; the tests compare them with the ones worked out by hand.
+
+What is to be predicted decides on a distribution, and that on the last layer and the loss. One program for each, which
+trains by a compiled step, prints how well it does on data that it has not seen, and draws a picture (--out FILE):
+
+logistic_regression                  binary: Bernoulli, sigmoid, binary cross-entropy
+softmax_classifier                   discrete: multinoulli, softmax, cross-entropy
+gaussian_regression                  continuous: Gaussian, linear, Gaussian cross-entropy
+mixture_density_network              continuous with several answers: mixture of Gaussians, negative log-likelihood
+variational_autoencoder              images, by latent variables: a bound of the likelihood
+autoregressive                       images, pixel by pixel: the likelihood itself (fully visible belief network)
+generative_adversarial_network       images, by a contest, without a likelihood
 """
 
 from __future__ import annotations

@@ -13,13 +13,14 @@ from typing import Any
 import fastbp
 from fastbp import optim
 from fastbp.examples import constant, report, variable
+from fastbp.nn.functional import l1_penalty, l2_penalty
 
 
 def penalty_gradients(strength: float = 0.1) -> dict[str, Any]:
     """The gradient of a penalised loss is the data gradient plus λ sign(w), or plus 2λw."""
     x, y = constant([1.0, 2.0, 3.0]), constant(1.0)
     numbers: dict[str, Any] = {}
-    for name, penalty in (("none", None), ("l1", _l1), ("l2", _l2)):
+    for name, penalty in (("none", None), ("l1", l1_penalty), ("l2", l2_penalty)):
         w = variable([0.5, -1.0, 0.0])
         loss = (w @ x - y) ** 2
         if penalty is not None:
@@ -37,7 +38,7 @@ def regression(strength: float = 0.5, steps: int = 300) -> dict[str, Any]:
     x = fastbp.randn(40, 6, dtype=fastbp.float64)
     y = x @ truth + fastbp.randn(40, dtype=fastbp.float64)
     weights = {}
-    for name, penalty in (("none", None), ("l1", _l1), ("l2", _l2)):
+    for name, penalty in (("none", None), ("l1", l1_penalty), ("l2", l2_penalty)):
         w = variable([0.0] * 6)
         optimizer = optim.SGD([w], lr=0.02)
         for _ in range(steps):
@@ -60,19 +61,11 @@ def weight_decay(strength: float = 0.1, steps: int = 20) -> dict[str, Any]:
     for _ in range(steps):
         penalised.zero_grad()
         decayed.zero_grad()
-        (((x @ by_penalty - y) ** 2).mean() + 0.5 * strength * _l2(by_penalty)).backward()
+        (((x @ by_penalty - y) ** 2).mean() + 0.5 * strength * l2_penalty(by_penalty)).backward()
         ((x @ by_decay - y) ** 2).mean().backward()
         penalised.step()
         decayed.step()
     return {"by_penalty": by_penalty.tolist(), "by_decay": by_decay.tolist()}
-
-
-def _l1(w: fastbp.Tensor) -> fastbp.Tensor:
-    return w.abs().sum()
-
-
-def _l2(w: fastbp.Tensor) -> fastbp.Tensor:
-    return (w * w).sum()
 
 
 def main() -> None:

@@ -5,7 +5,19 @@ the kernel overwrites is given as `Out`; one that it updates in place is an arra
 Tolerances are not here but in fastbp.kernels.tolerance.
 """
 
-from cases import copy, elementwise, gemm, loss, norm, optim, reduce, rng, softmax  # noqa: F401  each fills the table
+from cases import (  # noqa: F401  each fills the table
+    copy,
+    cross_entropy,
+    element_loss,
+    elementwise,
+    gemm,
+    loss,
+    norm,
+    optim,
+    reduce,
+    rng,
+    softmax,
+)
 from cases.table import TABLE, Case, Out
 
 __all__ = ["TABLE", "Case", "Out"]

@@ -1,19 +1,21 @@
-"""Losses: one pass over the rows gives the loss of every row and the gradient.
+"""Losses: one pass over the rows gives the loss of every row and the gradients.
 
 losses (rows,) are weighted but not divided; gradients are divided by `denominator`, a tensor of one element, so that
-the mean loss is Σ losses / denominator. Without a gradient operand only the losses are computed.
+the mean loss is Σ losses / denominator. Of a gradient without an operand nothing is computed. Losses that are sums over
+elements are in element_loss.py, those of classes in cross_entropy.py; here are those with several gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
 
 import numpy as np
 
 from fastbp.kernels.facts import kernel
-from fastbp.kernels.reference.elementwise import COSTLY, sigmoid, softplus
-from fastbp.kernels.reference.softmax import log_softmax, softmax
+from fastbp.kernels.reference.elementwise import COSTLY
+from fastbp.kernels.reference.softmax import softmax
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def write(
@@ -28,157 +30,121 @@ def write(
     weight = np.ones(len(loss)) if sample_weight is None else sample_weight.astype(np.float64)
     losses[...] = weight * loss
     if dx is not None:
-        dx[...] = weight[:, None] * gradient / denominator.astype(np.float64)
+        dx[...] = weight.reshape(-1, *[1] * (dx.ndim - 1)) * gradient / denominator.astype(np.float64)
 
 
 @kernel(
-    inputs="logits target class_weight? sample_weight? denominator",
-    outputs="losses dlogits?",
-    whole="class_weight denominator",
+    inputs="x target var sample_weight? denominator",
+    outputs="losses dx? dvar?",
+    whole="denominator",
     partition="rows",
-    operations=lambda logits, **_: COSTLY * logits.size,
+    operations=lambda x, **_: 2 * COSTLY * x.size,
 )
-def cross_entropy_forward(
-    logits: np.ndarray,
+def gaussian_nll_forward(
+    x: np.ndarray,
     target: np.ndarray,
-    class_weight: np.ndarray | None,
+    var: np.ndarray,
     sample_weight: np.ndarray | None,
     denominator: np.ndarray,
-    ignore_index: int,
-    label_smoothing: float,
+    floor: float,
+    full: float,
     losses: np.ndarray,
-    dlogits: np.ndarray | None,
+    dx: np.ndarray | None,
+    dvar: np.ndarray | None,
 ) -> None:
-    """Softmax cross-entropy with class indices: logits (rows, cols), target int64 (rows,), class_weight v (cols,),
-    sample_weight s (rows,). With p = softmax(logits), t = target[i], ε = label_smoothing:
+    """Likelihood of targets under normal distributions of mean x and variance var, all (rows, cols). With
+    v = max(var, floor) and d = x − target:
 
-        losses[i] = s_i·((1 − ε)·v_t·(−log p_it) + ε/cols·Σ_j v_j·(−log p_ij))
-        dlogits[i, j] = s_i·((1 − ε)·v_t·(p_ij − δ_jt) + ε/cols·(p_ij·Σ_k v_k − v_j))/denominator
+        losses[i] = s_i·Σ_j (log v + d²/v)/2, and log(2π)/2 in each term where `full` is not 0
+        dx = s·d/v/denominator,   dvar = s·(1 − d²/v)/(2v)/denominator
 
-    The sums with ε are left out where ε = 0; a row with target = ignore_index has loss and gradient +0. As PyTorch.
+    sample_weight s and losses (rows,). The gradient of v is that of var, as in PyTorch.
     """
-    cols = logits.shape[1]
-    kept = target != ignore_index
-    if np.any(kept & ((target < 0) | (target >= cols))):
-        raise IndexError(
-            f"[cross_entropy_forward] expected target classes from 0 to {cols - 1} or ignore_index {ignore_index}"
-        )
-    index = np.where(kept, target, 0)[:, None]
-    v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
-    logp, p = log_softmax(logits), softmax(logits)
-    one_hot = np.arange(cols) == index
-    loss = (1 - label_smoothing) * v[index] * -np.take_along_axis(logp, index, axis=1)
-    gradient = (1 - label_smoothing) * v[index] * (p - one_hot)
-    if label_smoothing > 0:
-        loss = loss + label_smoothing / cols * np.sum(v * -logp, axis=1, keepdims=True)
-        gradient = gradient + label_smoothing / cols * (p * np.sum(v) - v)
-    write(loss[:, 0], gradient, sample_weight, denominator, losses, dlogits)
-    losses[~kept] = 0
-    if dlogits is not None:
-        dlogits[~kept] = 0
+    d, v = x.astype(np.float64) - target, var.astype(np.float64)
+    floor = np.float64(x.dtype.type(floor))
+    v = np.where(v < floor, floor, v)
+    loss = 0.5 * (np.log(v) + d * d / v) + (HALF_LOG_2PI if full else 0.0)
+    write(np.sum(loss, axis=1), d / v, sample_weight, denominator, losses, dx)
+    write(np.sum(loss, axis=1), 0.5 * (1 - d * d / v) / v, sample_weight, denominator, losses, dvar)
 
 
 @kernel(
-    inputs="logits target class_weight? sample_weight? denominator",
-    outputs="losses dlogits?",
-    whole="class_weight denominator",
+    inputs="logits means log_stds target sample_weight? denominator",
+    outputs="losses dlogits? dmeans? dlog_stds?",
+    whole="denominator",
     partition="rows",
-    operations=lambda logits, **_: COSTLY * logits.size,
+    operations=lambda means, **_: 2 * COSTLY * means.size,
 )
-def cross_entropy_probabilities_forward(
+def mixture_nll_forward(
     logits: np.ndarray,
+    means: np.ndarray,
+    log_stds: np.ndarray,
     target: np.ndarray,
-    class_weight: np.ndarray | None,
     sample_weight: np.ndarray | None,
     denominator: np.ndarray,
-    label_smoothing: float,
     losses: np.ndarray,
     dlogits: np.ndarray | None,
+    dmeans: np.ndarray | None,
+    dlog_stds: np.ndarray | None,
 ) -> None:
-    """Softmax cross-entropy with class probabilities: logits and target (rows, cols), class_weight v (cols,),
-    sample_weight s (rows,). With p = softmax(logits) and q_j = v_j·((1 − ε)·target_ij + ε/cols):
+    """Likelihood of targets (rows, cols) under mixtures of normal distributions: logits (rows, components), means μ and
+    log_stds λ (rows, components, cols), sample_weight s and losses (rows,). With z = (t − μ)·e^−λ, π = softmax(logits)
+    and γ = softmax_k(logits_k − Σ_d (z²/2 + λ)), over the components k and cols d of a row:
 
-        losses[i] = s_i·Σ_j q_j·(−log p_ij),   dlogits[i, j] = s_i·(p_ij·Σ_k q_k − q_j)/denominator
+        losses[i] = s_i·(log Σ_k e^logits_k − log Σ_k e^(logits_k − Σ_d (z²/2 + λ)) + cols·log(2π)/2)
+        dlogits = s·(π − γ)/denominator,   dmeans = −s·γ·z·e^−λ/denominator,   dlog_stds = s·γ·(1 − z²)/denominator
+
+    Where γ is 0 so are dmeans and dlog_stds, however large z. C. M. Bishop, Mixture Density Networks, 1994.
     """
-    cols = logits.shape[1]
-    v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
-    q = v * ((1 - label_smoothing) * target.astype(np.float64) + label_smoothing / max(cols, 1))
-    loss = np.sum(q * -log_softmax(logits), axis=1)
-    gradient = softmax(logits) * np.sum(q, axis=1, keepdims=True) - q
-    write(loss, gradient, sample_weight, denominator, losses, dlogits)
+    prior, inverse = logits.astype(np.float64), np.exp(-log_stds.astype(np.float64))
+    z = (target[:, None, :] - means.astype(np.float64)) * inverse
+    joint = prior - np.sum(0.5 * z * z + log_stds, axis=2)
+    loss = logsumexp(prior) - logsumexp(joint) + target.shape[1] * HALF_LOG_2PI
+    share = softmax(joint)
+    write(loss, softmax(prior) - share, sample_weight, denominator, losses, dlogits)
+    share = share[:, :, None]
+    write(loss, np.where(share == 0, 0, -share * z * inverse), sample_weight, denominator, losses, dmeans)
+    write(loss, np.where(share == 0, 0, share * (1 - z * z)), sample_weight, denominator, losses, dlog_stds)
+
+
+def logsumexp(x: np.ndarray) -> np.ndarray:
+    """log Σ e^x of every row, computed after taking away the maximum where that is not −∞; NaN where it is +∞."""
+    m = np.max(x, axis=1, keepdims=True, initial=-np.inf)
+    m = np.where(m == -np.inf, 0, m)
+    return np.asarray(m + np.log(np.sum(np.exp(x - m), axis=1, keepdims=True)))[:, 0]
 
 
 @kernel(
-    inputs="target class_weight? sample_weight?",
-    outputs="y",
-    partition="none",
-    operations=lambda target, **_: target.size,
+    inputs="a b target sample_weight? denominator",
+    outputs="losses da? db?",
+    whole="denominator",
+    partition="rows",
+    operations=lambda a, **_: 10 * a.size,
 )
-def cross_entropy_denominator(
+def cosine_embedding_forward(
+    a: np.ndarray,
+    b: np.ndarray,
     target: np.ndarray,
-    class_weight: np.ndarray | None,
     sample_weight: np.ndarray | None,
-    ignore_index: int,
-    y: np.ndarray,
+    denominator: np.ndarray,
+    margin: float,
+    losses: np.ndarray,
+    da: np.ndarray | None,
+    db: np.ndarray | None,
 ) -> None:
-    """y[0] = Σ_i sample_weight[i]·class_weight[target[i]] over the targets that are not ignore_index; an absent weight
-    is 1: target int64 (rows,), y (1,)."""
-    kept = target != ignore_index
-    v = 1.0 if class_weight is None else class_weight.astype(np.float64)[target[kept]]
-    s = 1.0 if sample_weight is None else sample_weight.astype(np.float64)[kept]
-    y[...] = np.sum(np.ones(np.count_nonzero(kept)) * s * v)
+    """Losses of pairs of rows of a and b (rows, cols) by the cosine between them,
+    c = a·b/√((a·a + 1e-12)·(b·b + 1e-12)); target, sample_weight s and losses (rows,).
 
-
-def element_loss(name: str, equation: str, function: Callable[..., Any], cost: int = 4) -> None:
-    """Define the kernel <name>_forward; `function(x, t, v)` gives loss and derivative of every element in float64."""
-
-    def body(
-        x: np.ndarray,
-        target: np.ndarray,
-        pos_weight: np.ndarray | None,
-        sample_weight: np.ndarray | None,
-        denominator: np.ndarray,
-        losses: np.ndarray,
-        dx: np.ndarray | None,
-    ) -> None:
-        v = np.float64(1) if pos_weight is None else pos_weight.astype(np.float64)
-        loss, gradient = function(x.astype(np.float64), target.astype(np.float64), v)
-        write(np.sum(loss, axis=1), gradient, sample_weight, denominator, losses, dx)
-
-    body.__name__ = body.__qualname__ = f"{name}_forward"
-    body.__doc__ = (
-        f"losses[i] = sample_weight[i]·Σ_j l(x_ij, t_ij), dx = sample_weight·l'/denominator, with {equation}. "
-        "x, target, dx (rows, cols), pos_weight v (cols,), sample_weight and losses (rows,)."
-    )
-    globals()[body.__name__] = kernel(
-        inputs="x target pos_weight? sample_weight? denominator",
-        outputs="losses dx?",
-        whole="pos_weight denominator",
-        partition="rows",
-        operations=lambda x, **_: cost * x.size,
-    )(body)
-
-
-def binary_cross_entropy(x: Any, t: Any, v: Any) -> tuple[Any, Any]:
-    loss = -t * np.maximum(np.log(x), -100) - (1 - t) * np.maximum(np.log1p(-x), -100)
-    return loss, (x - t) / np.maximum(x * (1 - x), 1e-12)
-
-
-def sigmoid_cross_entropy(x: Any, t: Any, v: Any) -> tuple[Any, Any]:
-    return (1 - t) * softplus(x) + v * t * softplus(-x), (1 - t) * sigmoid(x) - v * t * sigmoid(-x)
-
-
-element_loss("mse", "l = (x − t)²", lambda x, t, v: (np.square(x - t), 2 * (x - t)))
-element_loss("l1", "l = |x − t|, l' = 0 where x = t", lambda x, t, v: (np.abs(x - t), np.sign(x - t)))
-element_loss(
-    "binary_cross_entropy",
-    "l = −t·log x − (1 − t)·log(1 − x), logarithms at least −100, l' = (x − t)/max(x·(1 − x), 1e-12)",
-    binary_cross_entropy,
-    2 * COSTLY,
-)
-element_loss(
-    "sigmoid_cross_entropy",
-    "l = (1 − t)·log(1 + e^x) + v·t·log(1 + e^−x), l' = (1 − t)·sigmoid(x) − v·t·sigmoid(−x)",
-    sigmoid_cross_entropy,
-    2 * COSTLY,
-)
+        losses[i] = s_i·(1 − c) where target = 1, s_i·max(0, c − margin) where target = −1, else 0
+        da = s·slope·(b/√(…) − c·a/(a·a + 1e-12))/denominator, slope −1, 1 or 0, and db with a and b exchanged
+    """
+    wide_a, wide_b, margin = a.astype(np.float64), b.astype(np.float64), np.float64(a.dtype.type(margin))
+    square_a = np.sum(wide_a * wide_a, axis=1, keepdims=True) + 1e-12
+    square_b = np.sum(wide_b * wide_b, axis=1, keepdims=True) + 1e-12
+    size = np.sqrt(square_a) * np.sqrt(square_b)
+    c = np.sum(wide_a * wide_b, axis=1, keepdims=True) / size
+    alike, unlike = target[:, None] == 1, (target[:, None] == -1) & ~(c < margin)
+    loss = np.where(alike, 1 - c, np.where(unlike, c - margin, 0))[:, 0]
+    slope = np.where(alike, -1.0, np.where(unlike, 1.0, 0.0))
+    write(loss, slope * (wide_b / size - c * wide_a / square_a), sample_weight, denominator, losses, da)
+    write(loss, slope * (wide_a / size - c * wide_b / square_b), sample_weight, denominator, losses, db)

@@ -5,7 +5,20 @@ allowed at each element, from the error analysis of the numerical contract: u = 
 terms, bounds in units in the last place (ULP) for vector functions. Nothing is a chosen percentage.
 """
 
-from fastbp.kernels.tolerance import elementwise, norm, optim, products, rows
+from fastbp.kernels.tolerance import element_loss, elementwise, loss, norm, optim, products, softmax
 from fastbp.kernels.tolerance.rules import RULES, allowed, difference, same, worst
 
-__all__ = ["RULES", "allowed", "difference", "elementwise", "norm", "optim", "products", "rows", "same", "worst"]
+__all__ = [
+    "RULES",
+    "allowed",
+    "difference",
+    "element_loss",
+    "elementwise",
+    "loss",
+    "norm",
+    "optim",
+    "products",
+    "same",
+    "softmax",
+    "worst",
+]
