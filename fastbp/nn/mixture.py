@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from fastbp import ops
@@ -31,14 +30,8 @@ class Mixture(NamedTuple):
         return (self.means * weights.unsqueeze(-1)).sum(-2)
 
     def log_prob(self, target: Tensor) -> Tensor:
-        """log Σ_k p_k Π_d N(t_d; μ_kd, σ_kd) of targets t (N, D); (N,)."""
-        expected = self.means.shape[:-2] + self.means.shape[-1:]
-        if target.shape != expected:
-            raise ValueError(f"[log_prob] expected target of shape {expected}, got {target.shape}")
-        z = (target.unsqueeze(-2) - self.means) * (-self.log_stds).exp()
-        constant = 0.5 * math.log(2 * math.pi) * self.means.shape[-1]
-        densities = -0.5 * z.square().sum(-1) - self.log_stds.sum(-1) - constant
-        return ops.logsumexp(ops.log_softmax(self.logits, -1) + densities, -1)
+        """log Σ_k p_k Π_d N(t_d; μ_kd, σ_kd) of targets t (N, D); (N,). `mixture_nll_loss` is the negative of it."""
+        return -ops.mixture_nll_loss(*self, target, reduction="none")
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """A value of each mixture (N, D), without gradient.
@@ -59,8 +52,8 @@ class Mixture(NamedTuple):
 class MixtureDensity(Module):
     """A linear layer that gives the parameters of mixtures of normal distributions, as a `Mixture`.
 
-    x (N, in_features); the mixtures have `components` distributions in out_features dimensions. It is trained by the
-    negative of their `log_prob`. Source: Bishop, 1994.
+    x (N, in_features); the mixtures have `components` distributions in out_features dimensions. The loss is
+    `F.mixture_nll_loss(*mixture, target)`. Source: Bishop, 1994.
     """
 
     def __init__(
