@@ -211,7 +211,7 @@ void batch_norm_backward(const Args& a, int64_t begin, int64_t end, Scratch) {
   const int64_t rows = a.n[0], cols = a.n[1];
   const T m = static_cast<T>(rows);
   T* to = static_cast<T*>(a.p[5]);
-  const Streaming streaming(to + begin, cols, 3, rows * cols, to != nullptr);
+  const Streaming streaming(to ? to + begin : to, cols, 3, rows * cols, to != nullptr);
   const auto from = [&](int operand, int64_t first)
                         __attribute__((always_inline)) { return static_cast<T*>(a.p[operand]) + first; };
   T scale[kColumns], shift[kColumns], tilt[kColumns];

@@ -126,6 +126,9 @@ NAMED = {
     "tanh": nn.Tanh(),
     "sigmoid": nn.Sigmoid(),
     "softplus": nn.Softplus(),
+    "sine": nn.Sine(omega=3.0),
+    "selu": nn.SELU(),
+    "logsigmoid": nn.LogSigmoid(),
     "softmax": nn.Softmax(dim=-1),
     "log_softmax": nn.LogSoftmax(dim=0),
 }

@@ -5,14 +5,17 @@ Values and gradients are compared with PyTorch's in the table of operations (op_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from kernel_call import FACTS
 from op_cases import BY_NAME
 
 import fastbp
+from fastbp import _native
 from fastbp.autograd import mode
 from fastbp.nn import functional as F
 
@@ -241,3 +244,62 @@ def test_batch_norm_says_what_it_expects(options, error, message):
     given = {"input": fastbp.ones(4, 5), "running_mean": None, "running_var": None, "training": True, **options}
     with pytest.raises(error, match=message):
         F.batch_norm(**given)
+
+
+# --- the kernels' own checks ------------------------------------------------------------------------------------------
+
+ROWS, COLS = 4, 3
+MATRICES, OF_ROWS = {"x", "dy", "y", "dx"}, {"mean", "rstd"}
+KERNELS = {name: FACTS[name] for name in FACTS if name.startswith(("row_norm", "batch_norm"))}
+
+
+def shape_of(kernel: str, operand: str) -> tuple[int, ...]:
+    if operand in MATRICES:
+        return ROWS, COLS
+    return (ROWS,) if kernel.startswith("row") and operand in OF_ROWS else (COLS,)
+
+
+def call(kernel: str, moved: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> None:
+    """A call with float32 operands in one storage, some moved to where another is, some of another shape."""
+    f = KERNELS[kernel]
+    memory = _native.empty((16 * len(f.parameters),), 0)
+    np.asarray(memory)[...] = 0.5
+    starts = {name: 16 * i for i, name in enumerate(f.parameters)}
+    arguments = []
+    for name in f.parameters:
+        if name in f.constants:
+            arguments.append(False if name == "accumulate" else 0.5)
+        elif name == "batches":
+            arguments.append(None)  # of another type, never in the same storage
+        else:
+            shape = shapes.get(name, shape_of(kernel, name))
+            arguments.append(memory.view(shape, (COLS, 1)[-len(shape) :], starts[moved.get(name, name)]))
+    getattr(_native, kernel)(*arguments)
+
+
+def operands(kernel: str) -> list[str]:
+    return [name for name in KERNELS[kernel].operands if name != "batches"]
+
+
+PAIRS = [
+    (kernel, output, other)
+    for kernel, f in KERNELS.items()
+    for output in f.writes(**dict.fromkeys(f.parameters, 1))
+    for other in operands(kernel)
+    if other != output
+]
+
+
+@pytest.mark.parametrize(("kernel", "output", "other"), PAIRS)
+def test_an_output_in_the_place_of_another_operand_is_refused(kernel, output, other):
+    call(kernel, {}, {})
+    with pytest.raises(ValueError, match=rf"^\[{kernel}\] expected an output that shares no memory"):
+        call(kernel, {output: other}, {})
+
+
+@pytest.mark.parametrize(("kernel", "operand"), [(kernel, name) for kernel in KERNELS for name in operands(kernel)[1:]])
+def test_an_operand_of_another_shape_is_named(kernel, operand):
+    shape = shape_of(kernel, operand)
+    wrong = (shape[0] - 1, *shape[1:])
+    with pytest.raises(ValueError, match=re.escape(f"[{kernel}] expected {operand} of shape {shape}, got {wrong}")):
+        call(kernel, {}, {operand: wrong})

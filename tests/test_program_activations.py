@@ -10,13 +10,13 @@ import pytest
 from recorded_programs import Recorded, normal, parameter
 
 import fastbp
-from fastbp import nn
 from fastbp.kernels import reference
 from fastbp.nn import functional as F
+from fastbp.ops import unary
 from fastbp.program.calls import Call
 from fastbp.program.passes.activation import fuse_activations
 
-FUSED = [op.__name__ for op in nn.activation.OPERATIONS if op.__name__ not in ("softmax", "log_softmax", "clamp")]
+FUSED = [name for name in unary.KERNELS if name != "clamp"]
 
 
 def fused(recorded: Recorded) -> list[Call]:

@@ -15,7 +15,7 @@ from fastbp.nn.module import Module
 from fastbp.ops.unary import __all__ as ELEMENTWISE
 from fastbp.tensor import Tensor
 
-_SPELLING = {"relu": "ReLU", "silu": "SiLU"}
+_SPELLING = {"relu": "ReLU", "silu": "SiLU", "logsigmoid": "LogSigmoid"}
 
 
 class Activation(Module):

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastbp import ops
-from fastbp.dtypes import as_dtype, float32
 from fastbp.nn import init
 from fastbp.nn.module import Module
-from fastbp.nn.parameter import Parameter
-from fastbp.ops.common import new
+from fastbp.nn.parameter import Parameter, empty, require_size
 from fastbp.tensor import Tensor
 
 
@@ -30,9 +28,7 @@ class Embedding(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        for name, value in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"[Embedding] expected {name} to be an int of at least 0, got {value!r}")
+        require_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(
                 f"[Embedding] expected padding_idx from {-num_embeddings} to {num_embeddings - 1}, got {padding_idx}"
@@ -40,8 +36,7 @@ class Embedding(Module):
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        kind = float32 if dtype is None else as_dtype(dtype)
-        self.weight = Parameter(new((num_embeddings, embedding_dim), kind).to(device=device))
+        self.weight = Parameter(empty((num_embeddings, embedding_dim), device, dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

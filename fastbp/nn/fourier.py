@@ -6,10 +6,9 @@ import math
 from typing import Any
 
 from fastbp import ops
-from fastbp.dtypes import as_dtype, float32
 from fastbp.nn import init
 from fastbp.nn.module import Module
-from fastbp.ops.common import new
+from fastbp.nn.parameter import empty, require_size
 from fastbp.tensor import Tensor
 
 
@@ -26,20 +25,17 @@ class FourierFeatures(Module):
         self, in_features: int, features: int, scale: float = 1.0, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        for name, value in (("in_features", in_features), ("features", features)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"[FourierFeatures] expected {name} to be an int of at least 1, got {value!r}")
+        require_size("FourierFeatures", 1, in_features=in_features, features=features)
         if not scale >= 0:
             raise ValueError(f"[FourierFeatures] expected scale of at least 0, got {scale!r}")
         self.in_features = in_features
         self.features = features
         self.scale = scale
-        kind = float32 if dtype is None else as_dtype(dtype)
-        self.register_buffer("B", init.normal_(new((features, in_features), kind).to(device=device), 0.0, scale))
+        self.register_buffer("B", init.normal_(empty((features, in_features), device, dtype), 0.0, scale))
 
     def forward(self, input: Tensor) -> Tensor:
         phase = ops.linear(input, self.B) * (2 * math.pi)
-        return ops.cat([ops.cos(phase), ops.sin(phase)], -1)
+        return ops.cat([phase.cos(), phase.sin()], -1)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, features={self.features}, scale={self.scale}"

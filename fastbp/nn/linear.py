@@ -6,11 +6,9 @@ import math
 from typing import Any
 
 from fastbp import ops
-from fastbp.dtypes import as_dtype, float32
 from fastbp.nn import init
 from fastbp.nn.module import Module
-from fastbp.nn.parameter import Parameter
-from fastbp.ops.common import new
+from fastbp.nn.parameter import Parameter, empty, require_size
 from fastbp.tensor import Tensor
 
 
@@ -25,14 +23,11 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"[Linear] expected {name} to be an int of at least 0, got {value!r}")
+        require_size("Linear", in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
-        kind = float32 if dtype is None else as_dtype(dtype)
-        self.weight = Parameter(new((out_features, in_features), kind).to(device=device))
-        self.bias = Parameter(new((out_features,), kind).to(device=device)) if bias else None
+        self.weight = Parameter(empty((out_features, in_features), device, dtype))
+        self.bias = Parameter(empty((out_features,), device, dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from fastbp import ops
 from fastbp.autograd import no_grad
 from fastbp.nn.linear import Linear
 from fastbp.nn.module import Module
+from fastbp.nn.parameter import require_size
 from fastbp.ops.random import Generator
 from fastbp.tensor import Tensor
 
@@ -30,14 +30,8 @@ class Mixture(NamedTuple):
         return (self.means * weights.unsqueeze(-1)).sum(-2)
 
     def log_prob(self, target: Tensor) -> Tensor:
-        """log Σ_k p_k Π_d N(t_d; μ_kd, σ_kd) of targets t (N, D); (N,)."""
-        if target.shape != self.means.shape[:-2] + self.means.shape[-1:]:
-            expected = self.means.shape[:-2] + self.means.shape[-1:]
-            raise ValueError(f"[log_prob] expected target of shape {expected}, got {target.shape}")
-        z = (target.unsqueeze(-2) - self.means) * ops.exp(-self.log_stds)
-        constant = 0.5 * math.log(2 * math.pi) * self.means.shape[-1]
-        densities = -0.5 * ops.square(z).sum(-1) - self.log_stds.sum(-1) - constant
-        return ops.logsumexp(ops.log_softmax(self.logits, -1) + densities, -1)
+        """log Σ_k p_k Π_d N(t_d; μ_kd, σ_kd) of targets t (N, D); (N,). `mixture_nll_loss` is the negative of it."""
+        return -ops.mixture_nll_loss(*self, target, reduction="none")
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """A value of each mixture (N, D), without gradient.
@@ -49,26 +43,24 @@ class Mixture(NamedTuple):
         dtype = self.means.dtype
         with no_grad():
             uniform = ops.rand(self.logits.shape, dtype=dtype, generator=generator)
-            chosen = (self.logits - ops.log(-ops.log(uniform))).argmax(-1)
+            chosen = (self.logits - (-uniform.log()).log()).argmax(-1)
             place = chosen.reshape(n, 1, 1).expand(n, 1, dims)
             mean, log_std = (x.gather(1, place).reshape(n, dims) for x in (self.means, self.log_stds))
-            return mean + ops.exp(log_std) * ops.randn(n, dims, dtype=dtype, generator=generator)
+            return mean + log_std.exp() * ops.randn(n, dims, dtype=dtype, generator=generator)
 
 
 class MixtureDensity(Module):
     """A linear layer that gives the parameters of mixtures of normal distributions, as a `Mixture`.
 
-    x (N, in_features); the mixtures have `components` distributions in out_features dimensions. It is trained by the
-    negative of their `log_prob`. Source: Bishop, 1994.
+    x (N, in_features); the mixtures have `components` distributions in out_features dimensions. The loss is
+    `F.mixture_nll_loss(*mixture, target)`. Source: Bishop, 1994.
     """
 
     def __init__(
         self, in_features: int, out_features: int, components: int, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        for name, value in (("out_features", out_features), ("components", components)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"[MixtureDensity] expected {name} to be an int of at least 1, got {value!r}")
+        require_size("MixtureDensity", 1, out_features=out_features, components=components)
         self.out_features = out_features
         self.components = components
         self.linear = Linear(in_features, components * (1 + 2 * out_features), device=device, dtype=dtype)

@@ -5,22 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from fastbp import ops
-from fastbp.dtypes import as_dtype, float32, int64
+from fastbp.dtypes import int64
 from fastbp.nn import init
 from fastbp.nn.module import Module
-from fastbp.nn.parameter import Parameter
-from fastbp.ops.common import new, sizes_from
+from fastbp.nn.parameter import Parameter, empty, require_size
+from fastbp.ops.common import sizes_from
 from fastbp.tensor import Tensor, filled
-
-
-def _parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    return Parameter(new(shape, float32 if dtype is None else as_dtype(dtype)).to(device=device))
 
 
 class _OverLast(Module):
     """What is normalised over the last dimensions of its input."""
 
     weight: Parameter | None
+    eps: Any
 
     def __init__(
         self, normalized_shape: Any, eps: float | None, elementwise_affine: bool, device: Any, dtype: Any
@@ -32,7 +29,7 @@ class _OverLast(Module):
             raise ValueError(f"[{name}] expected normalized_shape of at least one dimension, got ()")
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        self.weight = _parameter(self.normalized_shape, device, dtype) if elementwise_affine else None
+        self.weight = Parameter(empty(self.normalized_shape, device, dtype)) if elementwise_affine else None
 
     def reset_parameters(self) -> None:
         if self.weight is not None:
@@ -62,7 +59,7 @@ class LayerNorm(_OverLast):
         dtype: Any = None,
     ) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
-        self.bias = _parameter(self.normalized_shape, device, dtype) if elementwise_affine and bias else None
+        self.bias = Parameter(empty(self.normalized_shape, device, dtype)) if elementwise_affine and bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,19 +126,17 @@ class BatchNorm1d(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 0:
-            raise ValueError(f"[BatchNorm1d] expected num_features to be an int of at least 0, got {num_features!r}")
+        require_size("BatchNorm1d", num_features=num_features)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        shape, kind = (num_features,), float32 if dtype is None else as_dtype(dtype)
-        self.weight = _parameter(shape, device, dtype) if affine else None
-        self.bias = _parameter(shape, device, dtype) if affine and bias else None
-        tracked = track_running_stats
-        self.register_buffer("running_mean", new(shape, kind).to(device=device) if tracked else None)
-        self.register_buffer("running_var", new(shape, kind).to(device=device) if tracked else None)
+        shape, tracked = (num_features,), track_running_stats
+        self.weight = Parameter(empty(shape, device, dtype)) if affine else None
+        self.bias = Parameter(empty(shape, device, dtype)) if affine and bias else None
+        self.register_buffer("running_mean", empty(shape, device, dtype) if tracked else None)
+        self.register_buffer("running_var", empty(shape, device, dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", filled((), 0, int64).to(device=device) if tracked else None)
         self.reset_parameters()
 

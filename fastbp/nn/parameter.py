@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fastbp.dtypes import as_dtype, float32
+from fastbp.ops.common import new
 from fastbp.tensor import Tensor
 
 
@@ -23,3 +27,15 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def empty(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Tensor:
+    """An uninitialised tensor for a layer, float32 unless a dtype is given."""
+    return new(shape, float32 if dtype is None else as_dtype(dtype)).to(device=device)
+
+
+def require_size(layer: str, least: int = 0, **sizes: Any) -> None:
+    """Refuses numbers of features that are no integers, or too small."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"[{layer}] expected {name} to be an int of at least {least}, got {value!r}")

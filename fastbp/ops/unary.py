@@ -159,5 +159,17 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
     return _sine(x, float(omega))
 
 
+def selu(x: Tensor) -> Tensor:
+    """y = s·elu(x, α), whose constants keep mean 0 and variance 1 (Klambauer et al., 2017)."""
+    return _elu(x, 1.6732632423543772) * 1.0507009873554805
+
+
+def logsigmoid(x: Tensor) -> Tensor:
+    """y = ln σ(x) = −ln(1 + e⁻ˣ), exact for every x."""
+    return -softplus_unit(-x)
+
+
+COMPOSED = ["logsigmoid", "selu"]  # of several kernels
 # What the package exports: every operation made above, under its public name.
-__all__ = [name for name in UNARY if name in globals()]
+KERNELS = [name for name in UNARY if name in globals()]
+__all__ = [*KERNELS, *COMPOSED]

@@ -31,6 +31,8 @@ CASES = [
     case("gelu_tanh", lambda f, x: f.nn.functional.gelu(x, approximate="tanh"), normal(4, 9)),
     case("silu", lambda f, x: f.nn.functional.silu(x), normal(4, 9)),
     case("softplus", lambda f, x: f.nn.functional.softplus(x), normal(4, 9)),
+    case("selu", lambda f, x: f.nn.functional.selu(x), apart(4, 9)),
+    case("logsigmoid", lambda f, x: f.nn.functional.logsigmoid(x * 30), normal(4, 9)),
     case("mish", lambda f, x: f.nn.functional.mish(x), normal(4, 9)),
     case("strided", lambda f, x: f.exp(x.T[1:, ::2]), normal(4, 9)),
     # element-wise, two inputs and broadcasting

@@ -79,8 +79,8 @@ def row_norm_backward_input(
 ) -> None:
     """dx_ij = r_i·(g_ij − Σ_k g_ik/cols − d_ij·r_i²·Σ_k g_ik·d_ik/cols) with g = dy·w and d = x − μ. Without mean, Σ g
     is left out too."""
-    g, d, scale = affine(*wide(dy, w), None), np.subtract(x, column(mean), dtype=np.float64), column(*wide(rstd))
-    n = np.float64(x.shape[1])
+    dy, x, w, mean, rstd = wide(dy, x, w, mean, rstd)
+    g, d, scale, n = affine(dy, w, None), x - column(mean), column(rstd), np.float64(x.shape[1])
     shift = 0 if mean is None else np.sum(g, axis=1, keepdims=True) / n
     dx[...] = scale * (g - shift - d * np.square(scale) * np.sum(g * d, axis=1, keepdims=True) / n)
 
