@@ -25,7 +25,7 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
-    """Σ ȳ·∂y/∂x for each input x, the gradients of the outputs y; `grad` attributes stay as they are.
+    """Σ ȳ·∂y/∂x for each input x, the gradients of the outputs y; `grad` of leaves stays as it is.
 
     outputs, inputs: tensors that require grad; inputs may be leaves or results on the way to the outputs.
     grad_outputs: ȳ for each output, of its shape and dtype; None stands for 1, where the output is one number.
@@ -176,7 +176,11 @@ def _evaluated(
     with enable_grad():
         xs = [alias(x) if create_graph and x.requires_grad else x.detach().requires_grad_() for x in given]
         result = function(*xs)
-    return xs, _tensors(result, op, "the function's result"), _Forms(inputs, result)
+    ys = _tensors(result, op, "the function's result")
+    for y in ys:
+        if not y.dtype.is_floating_point:
+            raise TypeError(f"[{op}] expected a result of floating dtype, got {y.dtype}")
+    return xs, ys, _Forms(inputs, result)
 
 
 def _differentiated(

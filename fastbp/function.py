@@ -51,12 +51,13 @@ class Function:
         recorded = mode.enabled and any(isinstance(x, Tensor) and x._requires_grad for x in inputs)
         node = _node(cls, inputs if recorded else (None,) * len(inputs))
         if not recorded:
-            return cls.forward(node, *inputs)
+            return _checked(cls, cls.forward(node, *inputs))
         mode.enabled = False
         try:
-            result = cls.forward(node, *inputs)
+            result = _checked(cls, cls.forward(node, *inputs))
         finally:
             mode.enabled = True
+        node.input_dtypes = [x.dtype if isinstance(x, Tensor) else None for x in inputs]
         single = isinstance(result, Tensor)
         outputs = [result] if single else list(result)
         for i, y in enumerate(outputs):
@@ -87,6 +88,7 @@ class Node:
         "edges",  # for each input: the (node, position) where its gradient goes, or None
         "function",
         "hooks",  # by key: (output position, what is called with its gradient)
+        "input_dtypes",  # of tensors that code of users computes gradients of; None where it is the code here
         "outputs",
         "retained",  # weak references to outputs that keep their gradient, by position
         "saved",  # (tensor, version, -1) or for an own output, to avoid a cycle, (buffer, version, position)
@@ -98,6 +100,7 @@ class Node:
     dtypes: Sequence[Any]
     edges: list[tuple[Any, int] | None]  # true where a gradient is asked for
     function: type[Function]
+    input_dtypes: Sequence[Any] | None
     hooks: dict[int, tuple[int, Callable[..., Any]]] | None
     outputs: int
     retained: dict[int, Any] | None
@@ -172,6 +175,8 @@ class Node:
         edges = self.edges
         if len(results) != len(edges):
             raise RuntimeError(f"[{self.name}] expected {len(edges)} gradients from backward, got {len(results)}")
+        if self.input_dtypes is not None:
+            self._check_dtypes(results)
         kept = []
         for edge, gradient in zip(edges, results):
             if edge is not None and gradient is not None:
@@ -185,6 +190,15 @@ class Node:
                     gradient = gradient.clone()
             kept.append(gradient)
         return kept
+
+    def _check_dtypes(self, gradients: Sequence[Any]) -> None:
+        for edge, gradient, dtype in zip(self.edges, gradients, self.input_dtypes or ()):
+            if edge is None or gradient is None:
+                continue
+            if not isinstance(gradient, Tensor):
+                raise TypeError(f"[{self.name}] expected tensors from backward, got {type(gradient).__name__}")
+            if gradient.dtype is not dtype:
+                raise TypeError(f"[{self.name}] expected backward to give {dtype}, got {gradient.dtype}")
 
     def retain(self, position: int, output: Any) -> None:
         """Lets an output, given as a weak reference, keep its gradient."""
@@ -239,6 +253,7 @@ def _node(function: type[Function], inputs: tuple[Any, ...]) -> Node:
             edges.append(None)
     node.edges = edges
     node.hooks = None
+    node.input_dtypes = None
     node.retained = None
     node.saved = ()
     node.without_gradient = ()
@@ -279,6 +294,13 @@ def composed_gradients(
     sent = [dy for y, dy in zip(outputs, gradients) if y._node is not None]
     found = iter(gradients_at(targets, ends, sent, retain_graph=True, create_graph=True))
     return tuple([None if edge is None else next(found) for edge in edges])
+
+
+def _checked(function: type[Function], result: Any) -> Any:
+    """What forward returned, where it is a tensor or several."""
+    if not isinstance(result, (Tensor, tuple, list)):
+        raise TypeError(f"[{function.__name__}] expected forward to return tensors, got {type(result).__name__}")
+    return result
 
 
 def _among(y: Tensor, tensors: tuple[Any, ...]) -> bool:

@@ -103,6 +103,8 @@ def gradgradcheck(
 
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise ValueError("[gradgradcheck] expected at least one input that requires grad, got none")
     generator = np.random.default_rng(seed)
 
     def floating_outputs(*arguments: Any) -> list[Tensor]:

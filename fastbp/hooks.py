@@ -24,7 +24,8 @@ class RemovableHandle:
         hooks = None if owner is None else getattr(owner, self._attribute)
         if hooks and self._key in hooks:
             rest = {key: entry for key, entry in hooks.items() if key != self._key}
-            setattr(owner, self._attribute, rest or None)
+            # The tape passes by a node without hooks, also where an output is to keep its gradient.
+            setattr(owner, self._attribute, rest if rest or getattr(owner, "retained", None) else None)
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -33,11 +34,20 @@ class RemovableHandle:
         self.remove()
 
 
+def require_callable(op: str, hook: Any) -> None:
+    """Refuses what cannot be called."""
+    if not callable(hook):
+        raise TypeError(f"[{op}] expected a function, got {type(hook).__name__}")
+
+
 def replaced(gradient: Any, hook: Callable[[Any], Any]) -> Any:
     """The gradient, or what the hook returns in its place. TypeError or ValueError where that cannot take it."""
     result = hook(gradient)
-    if result is None:
-        return gradient
+    return gradient if result is None else fitting(result, gradient)
+
+
+def fitting(result: Any, gradient: Any) -> Any:
+    """What a hook returned, where it can take the place of the gradient."""
     if not hasattr(result, "buffer"):
         raise TypeError(f"[hook] expected a tensor or None from the hook, got {type(result).__name__}")
     if not result.buffer.same_kind(gradient.buffer):

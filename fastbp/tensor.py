@@ -14,7 +14,7 @@ import numpy as np
 from fastbp import autograd, kernels
 from fastbp.autograd import mode
 from fastbp.dtypes import BY_CODE, DType, as_dtype, float32, for_array
-from fastbp.hooks import RemovableHandle, replaced
+from fastbp.hooks import RemovableHandle, replaced, require_callable
 from fastbp.kernels.storage import Buffer, empty, from_array
 
 _CPU = "cpu"
@@ -222,7 +222,8 @@ class Tensor:
         Raises RuntimeError for a tensor that requires no grad.
         """
         if not self._requires_grad:
-            raise RuntimeError("[register_hook] expected a tensor that requires grad")
+            raise RuntimeError("[register_hook] expected a tensor that requires grad, got one without")
+        require_callable("register_hook", hook)
         if self._node is not None:
             return RemovableHandle(self._node, "hooks", (self._index, hook))
         return RemovableHandle(self, "hooks", hook)
@@ -260,7 +261,8 @@ class Tensor:
         """The end of the tape: adds what arrived to `grad`."""
         (gradient,) = gradients
         if self.grad is None:
-            self.grad = gradient
+            # A hook may have kept what it saw, or returned what is somebody's: the next pass would add to that.
+            self.grad = gradient.clone() if self.hooks else gradient
         elif mode.enabled:
             self.grad = self.grad + gradient
         else:

@@ -286,3 +286,10 @@ def test_a_variable_of_the_environment_that_means_nothing_is_refused_at_import(v
 def test_memory_that_cannot_be_had_is_said_in_bytes():
     with pytest.raises(MemoryError, match=str(4 * 2**58)):
         fastbp.zeros(2**29, 2**29)
+
+
+def test_a_layer_names_its_input_where_that_is_what_does_not_fit():
+    with pytest.raises(TypeError, match=r"\[linear\] expected x of the dtype of w, fastbp.float32, got fastbp.float64"):
+        nn.Linear(3, 2)(ones(5, 3, dtype=fastbp.float64))
+    with pytest.raises(ValueError, match=r"\[linear\] expected x of shape \(..., 3\) for w \(2, 3\), got \(5, 4\)"):
+        nn.Linear(3, 2)(ones(5, 4))

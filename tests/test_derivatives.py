@@ -116,6 +116,8 @@ def test_grad_sees_what_hooks_made_of_gradients():
         (lambda x: fastbp.jvp(lambda t: t * 2, x, (x, x)), ValueError, "expected v with 1 tensors"),
         (lambda x: fastbp.hessian(lambda t: t * 2, x), ValueError, "a function that gives one number"),
         (lambda x: fastbp.jacobian(lambda t: t, fastbp.tensor([1])), TypeError, "inputs of floating dtype"),
+        (lambda x: fastbp.jacobian(lambda t: t.argmax(), x), TypeError, r"\[jacobian\] expected a result of floating"),
+        (lambda x: fastbp.jvp(lambda t: t > 1, x, x), TypeError, r"\[jvp\] expected a result of floating"),
         (lambda x: fastbp.jacobian(lambda t: 1.0, x), TypeError, "the function's result as a tensor"),
     ],
 )

@@ -157,6 +157,41 @@ def test_returning_an_input_is_safe():
     assert x.grad.item() == 3
 
 
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda dy: dy.to(fastbp.float32), r"\[Twice\] expected backward to give fastbp.float64, got fastbp.float32"),
+        (lambda dy: 2.0, r"\[Twice\] expected tensors from backward, got float"),
+    ],
+)
+def test_a_gradient_of_another_kind_is_refused(result, message):
+    class Twice(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, dy):
+            return result(dy)
+
+    x = leaf([1.0, 2.0])
+    for y in (Twice.apply(x), Twice.apply(x * 1)):
+        with pytest.raises(TypeError, match=message):
+            y.sum().backward()
+    assert x.grad is None
+
+
+def test_forward_returns_tensors():
+    class Number(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 5
+
+    for x in (leaf([1.0]), fastbp.ones(1)):
+        with pytest.raises(TypeError, match=r"\[Number\] expected forward to return tensors, got int"):
+            Number.apply(x)
+
+
 # --- the gradient check -----------------------------------------------------------------------------------------------
 
 
@@ -221,6 +256,11 @@ def test_gradgradcheck_catches_a_rule_that_cannot_be_differentiated_again():
     with pytest.raises(fastbp.GradcheckError, match="expected a slope"):
         fastbp.gradgradcheck(Cube.apply, x)
     assert not fastbp.gradgradcheck(Cube.apply, x, raise_exception=False)
+
+
+def test_gradgradcheck_needs_an_input():
+    with pytest.raises(ValueError, match=r"\[gradgradcheck\] expected at least one input"):
+        fastbp.gradgradcheck(lambda t: t, ())
 
 
 def test_gradgradcheck_of_several_outputs_and_inputs():

@@ -140,6 +140,41 @@ def test_a_hook_needs_a_tensor_that_requires_grad():
         fastbp.ones(2).register_hook(lambda g: None)
 
 
+def test_what_a_hook_keeps_is_not_changed_by_later_passes():
+    x, seen = parameter([1.0, 1.0]), []
+    x.register_hook(seen.append)
+    for factor in (1.0, 2.0, 3.0):
+        (x * factor).sum().backward()
+    assert [g.tolist() for g in seen] == [[1, 1], [2, 2], [3, 3]]
+    assert x.grad.tolist() == [6, 6]
+
+
+def test_what_a_hook_returns_is_not_changed_by_later_passes():
+    x, mine = parameter([1.0, 1.0]), fastbp.tensor([5.0, 5.0], dtype=fastbp.float64)
+    x.register_hook(lambda g: mine)
+    for _ in range(2):
+        x.sum().backward()
+    assert mine.tolist() == [5, 5]
+    assert x.grad.tolist() == [10, 10]
+
+
+def test_a_result_keeps_its_gradient_after_its_hooks_are_removed():
+    x = parameter([1.0, 2.0])
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: None).remove()
+    (y * 3).sum().backward()
+    assert y.grad.tolist() == [3, 3]
+
+
+def test_a_hook_must_be_a_function():
+    with pytest.raises(TypeError, match=r"\[register_hook\] expected a function, got int"):
+        parameter([1.0]).register_hook(3)
+    for name in ("forward_pre", "forward", "full_backward_pre", "full_backward"):
+        with pytest.raises(TypeError, match=rf"\[register_{name}_hook\] expected a function, got int"):
+            getattr(nn.Linear(2, 2), f"register_{name}_hook")(3)
+
+
 # --- modules ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +283,43 @@ def test_a_backward_hook_that_returns_too_few_gradients():
         y.sum().backward()
 
 
+@pytest.mark.parametrize("kind", ["full_backward_pre", "full_backward"])
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (5, TypeError, "expected a tensor or None from the hook, got int"),
+        ("x", TypeError, "got str"),
+        ((None,), TypeError, "got NoneType"),
+        ((np.ones((1, 2)),), TypeError, "got ndarray"),
+        ((fastbp.zeros(1, 2, dtype=fastbp.float64),), ValueError, r"expected fastbp.float32 \(1, 2\) from the hook"),
+        ((fastbp.zeros(7, 7),), ValueError, r"got fastbp.float32 \(7, 7\)"),
+    ],
+)
+def test_a_backward_hook_that_returns_something_else(kind, result, error, message):
+    module = nn.Linear(2, 2)
+    getattr(module, f"register_{kind}_hook")(lambda *given: result)
+    x = fastbp.ones(1, 2, requires_grad=True)
+    with pytest.raises(error, match=message):
+        module(x).sum().backward()
+    assert x.grad is None
+
+
+def test_a_recorded_backward_pass_through_hooks_is_given_up_with_its_last_reference():
+    module = nn.Tanh()
+    module.register_full_backward_hook(lambda m, gi, go: None)
+    x = parameter([1.0])
+    gone = weakref.ref(x)
+    gc.collect()
+    gc.disable()
+    try:
+        module(x * 1.0).sum().backward(create_graph=True)
+        x.grad = None
+        del x
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +413,20 @@ def test_hooks_of_arguments():
                 function(x)
                 gradients.append(x.grad.item())
     assert gradients == [60, 600, 60, 600]
+
+
+def test_hooks_of_arguments_that_have_no_hash():
+    class Double:
+        def __eq__(self, other):
+            return False
+
+        def __call__(self, g):
+            return g * 2
+
+    x = fastbp.tensor([3.0], requires_grad=True)
+    x.register_hook(Double())
+    fastbp.compile(lambda x: (x * x).sum().backward())(x)
+    assert x.grad.item() == 12
 
 
 def test_a_program_refuses_a_hook_that_reads_a_value():

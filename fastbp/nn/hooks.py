@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fastbp.function import Function
+from fastbp.hooks import fitting
 from fastbp.tensor import Tensor
 
 # The kinds of hooks, in the order in which a pass comes by.
@@ -82,8 +83,9 @@ class _Backward:
     def at_outputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         for hook in self.before:
             gradients = _changed(hook, "grad_output", gradients, self.module, gradients)
-        self.arrived = gradients
-        if self.inputs is None:
+        if self.inputs is not None:
+            self.arrived = gradients
+        else:
             for hook in self.after:
                 hook.function(self.module, (None,), gradients)
         return gradients
@@ -91,8 +93,9 @@ class _Backward:
     def at_inputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         given = iter(gradients)
         full = tuple([next(given) if mine else None for mine in self.inputs or ()])
+        arrived, self.arrived = self.arrived, ()  # whose graph would lead back here
         for hook in self.after:
-            full = _changed(hook, "grad_input", full, self.module, full, self.arrived)
+            full = _changed(hook, "grad_input", full, self.module, full, arrived)
         return tuple([g for g, mine in zip(full, self.inputs or ()) if mine])
 
 
@@ -101,10 +104,10 @@ def _changed(hook: Hook, name: str, gradients: tuple[Any, ...], *given: Any) -> 
     result = hook.function(*given)
     if result is None:
         return gradients
-    changed = (result,) if isinstance(result, Tensor) else tuple(result)
+    changed = result if isinstance(result, (tuple, list)) else (result,)
     if len(changed) != len(gradients):
         raise RuntimeError(f"[hook] expected {len(gradients)} gradients in place of {name}, got {len(changed)}")
-    return changed
+    return tuple([old if old is None else fitting(new, old) for new, old in zip(changed, gradients)])
 
 
 def _several(result: Any) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from fastbp import dtypes
 from fastbp.autograd import no_grad
 from fastbp.dtypes import as_dtype
-from fastbp.hooks import RemovableHandle
+from fastbp.hooks import RemovableHandle, require_callable
 from fastbp.nn import hooks
 from fastbp.nn.parameter import Parameter
 from fastbp.nn.state import copy_into
@@ -76,6 +76,7 @@ class Module:
         with_kwargs: hook(module, args, kwargs) instead, which may return (args, kwargs). The handle that is returned
         takes the hook away by remove(), as for all kinds of hooks.
         """
+        require_callable("register_forward_pre_hook", hook)
         return RemovableHandle(self, "_hooks", hooks.Hook(hooks.FORWARD_PRE, hook, with_kwargs))
 
     def register_forward_hook(self, hook: Callable[..., Any], with_kwargs: bool = False) -> RemovableHandle:
@@ -83,6 +84,7 @@ class Module:
 
         with_kwargs: hook(module, args, kwargs, output) instead.
         """
+        require_callable("register_forward_hook", hook)
         return RemovableHandle(self, "_hooks", hooks.Hook(hooks.FORWARD, hook, with_kwargs))
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
@@ -90,6 +92,7 @@ class Module:
 
         Outputs that nothing depends on have gradients of zeros. forward must return a tensor or a tuple of tensors.
         """
+        require_callable("register_full_backward_pre_hook", hook)
         return RemovableHandle(self, "_hooks", hooks.Hook(hooks.BACKWARD_PRE, hook))
 
     def register_full_backward_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
@@ -99,6 +102,7 @@ class Module:
         place. Where no argument is differentiated the hook is called with (None,) before the module's own gradients
         are computed. forward must return a tensor or a tuple of tensors.
         """
+        require_callable("register_full_backward_hook", hook)
         return RemovableHandle(self, "_hooks", hooks.Hook(hooks.BACKWARD, hook))
 
     # Attributes

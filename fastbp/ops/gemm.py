@@ -50,11 +50,22 @@ def _linear(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return y if b is None else y + b
     xb, wb, bias = contiguous(x), contiguous(w), None if b is None else contiguous(b)
     buffer = empty((xb.shape[0], wb.shape[0]), xb.dtype)
-    backend_of(x).linear_forward(xb, wb, bias, None, 0.0, None, buffer)
+    try:
+        backend_of(x).linear_forward(xb, wb, bias, None, 0.0, None, buffer)
+    except (TypeError, ValueError):
+        _require_fitting(x, w)  # mostly it is x that is not as the layer has it
+        raise
     y = Tensor(buffer)
     if node := record(Linear, (x, w, b), y):
         node.save_for_backward(x, w)
     return y
+
+
+def _require_fitting(x: Tensor, w: Tensor) -> None:
+    if x.dtype is not w.dtype:
+        raise TypeError(f"[linear] expected x of the dtype of w, {w.dtype}, got {x.dtype}") from None
+    if w.ndim == 2 and x.shape[1] != w.shape[1]:
+        raise ValueError(f"[linear] expected x of shape (..., {w.shape[1]}) for w {w.shape}, got {x.shape}") from None
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:

@@ -234,7 +234,9 @@ def _key(args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
     leaves: list[Any] = []
     structure = tree.flatten((args, kwargs), leaves)
     tensors = [leaf if isinstance(leaf, Tensor) else from_numpy(leaf) for leaf in leaves]
-    kinds = tuple([(t.buffer.shape, t.buffer.dtype, t._requires_grad, *(t.hooks or {}).values()) for t in tensors])
+    kinds = tuple(
+        [(t.buffer.shape, t.buffer.dtype, t._requires_grad, *map(id, (t.hooks or {}).values())) for t in tensors]
+    )
     return _context(structure, kinds), tensors
 
 

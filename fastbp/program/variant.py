@@ -31,6 +31,7 @@ class Variant:
     ) -> None:
         given: list[Tensor] = []
         tree.flatten((args, kwargs), given)
+        self.hooks = [t.hooks for t in given]  # kept, since they are known by their ids
         with record.recording() as recorder:
             inputs = [recorder.stand_in(t) for t in given]
             args, kwargs = tree.rebuild((args, kwargs), inputs)
