@@ -214,6 +214,23 @@ def test_focal_loss_of_sure_predictions_is_finite(gamma, dtype):
         np.testing.assert_allclose([y.item(), *x.grad.tolist()], [10_090, sign, sign], rtol=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("dtype", [fastbp.float32, fastbp.float64])
+def test_second_derivatives_of_focal_loss_are_finite_where_predictions_are_sure(gamma, dtype):
+    """l ≈ e^(1 + γ)z far on the right side of z = 0, and l ≈ z far on the wrong one."""
+    z = np.array([-1e4, -200.0, -100.0, -60.0, -20.0, 200.0])
+    for sign in (1.0, -1.0):
+        x = fastbp.tensor(sign * z, dtype=dtype, requires_grad=True)
+        t = fastbp.full((z.size,), sign < 0, dtype=dtype)
+        y = F.sigmoid_focal_loss(x, t, -1, gamma, "sum")
+        (first,) = fastbp.autograd.grad(y, [x], create_graph=True)
+        (second,) = fastbp.autograd.grad(first.sum(), [x])
+        right = np.exp((1 + gamma) * z[:-1])
+        expected = [*((1 + gamma) * right), 1.0], [*((1 + gamma) ** 2 * right), 0.0]
+        np.testing.assert_allclose(sign * first.detach().numpy(), expected[0], rtol=1e-5, atol=1e-37)
+        np.testing.assert_allclose(second.numpy(), expected[1], rtol=1e-5, atol=1e-37)
+
+
 def test_a_mixture_of_one_is_a_normal_distribution():
     x, var, t = values(6, 4), values(6, 4, seed=1).exp(), values(6, 4, seed=2)
     x.requires_grad_()
