@@ -136,9 +136,9 @@ def _target_mass(ignore_index: int, smoothing: float, x: Tensor, target: Tensor,
         hit = eq(reshape(target, (-1, 1)), positions).to(x.dtype)
         mass = hit * kept
         if smoothing:
-            mass = mass * (1 - smoothing) + kept * (smoothing / classes)
+            mass = mass * (1 - smoothing) + kept * (smoothing / max(classes, 1))
     else:
-        mass = target * (1 - smoothing) + smoothing / classes if smoothing else target
+        mass = target * (1 - smoothing) + smoothing / max(classes, 1) if smoothing else target
     return mass if w is None else mass * w
 
 
