@@ -264,6 +264,35 @@ def test_a_negative_variance_is_bounded_where_nobody_can_look_at_it():
         F.gaussian_nll_loss(x, t, fastbp.full((4,), -1.0, dtype=fastbp.float64))
 
 
+@pytest.mark.parametrize(
+    ("loss", "name", "sort"),
+    [
+        (lambda x: F.gaussian_nll_loss(x, x, 0.0, eps=1e-50), "eps", "> 0"),
+        (lambda x: F.huber_loss(x, x, delta=1e-50), "delta", "> 0"),
+        (lambda x: F.huber_loss(x, x, delta=1e50), "delta", "as a finite number"),
+        (lambda x: F.gaussian_nll_loss(x, x, 1e50), "var", "as a finite number"),
+    ],
+)
+def test_a_constant_is_looked_at_in_the_dtype_of_the_input(loss, name, sort):
+    assert math.isfinite(loss(fastbp.zeros(2, dtype=fastbp.float64)).item())
+    with pytest.raises(ValueError, match=rf"^\[\w+\] expected {name} {sort} in float32, got 1e.50"):
+        loss(fastbp.zeros(2))
+
+
+def test_a_bound_that_is_0_in_the_dtype_of_the_input_makes_smooth_l1_loss_absolute():
+    x = fastbp.tensor([0.0, 2.0, -3.0], requires_grad=True)
+    for how in ({}, {"create_graph": True}):
+        x.grad = None
+        loss = F.smooth_l1_loss(x, fastbp.zeros(3), "sum", beta=1e-50)
+        loss.backward(**how)
+        assert loss.item() == 5 and x.grad.tolist() == [0, 1, -1]
+
+
+def test_smoothing_over_no_classes_is_no_loss(composed):
+    for target in (fastbp.zeros(3, 0), fastbp.full((3,), -100, dtype=fastbp.int64)):
+        assert F.cross_entropy(fastbp.zeros(3, 0), target, label_smoothing=0.1, reduction="sum").item() == 0
+
+
 def test_a_variance_may_be_a_number():
     x, t = values(4, 2), values(4, 2, seed=1)
     expected = F.gaussian_nll_loss(x, t, fastbp.full((4, 2), 0.5, dtype=fastbp.float64)).item()

@@ -118,15 +118,15 @@ def gaussian_nll_loss(
 
     var: a number, or of input's shape, without its last dimension, or with one of them 1 (Nix and Weigend, 1994). It
     has a gradient too, that of v, also where ε is the larger. full: adds ½·ln 2π.
-    Raises ValueError for shapes that do not fit, eps ≤ 0, and negative variances (a tensor's values are not looked at
-    in a compiled function).
+    Raises ValueError for shapes that do not fit, eps that is not above 0 in the input's dtype, and negative
+    variances (a tensor's values are not looked at in a compiled function).
     """
     op = "gaussian_nll_loss"
     x = floating_operand(input, op, "input")
     check_reduction(reduction, op)
     dtype, shape = x.dtype, x.shape
     t = operand_of(target, shape, dtype, op, "target")
-    eps, full = number_of(eps, op, "eps", above=0), bool(full)
+    eps, full = number_of(eps, op, "eps", above=0, dtype=dtype), bool(full)
     v = _variance(var, x, op)
     entries, each = shape[0] if shape else 1, math.prod(shape[1:])
     s = weights_of(sample_weight, (entries,), dtype, op)
@@ -143,7 +143,7 @@ def gaussian_nll_loss(
 def _variance(var: Any, x: Tensor, op: str) -> Tensor:
     """Variances in the shape of x, their values checked as far as that is possible."""
     if isinstance(var, (int, float)):
-        return filled(x.shape, number_of(var, op, "var", least=0), x.dtype)
+        return filled(x.shape, number_of(var, op, "var", least=0, dtype=x.dtype), x.dtype)
     v = floating_operand(var, op, "var").to(x.dtype)
     if recorder() is None and (v < 0).any().item():
         raise ValueError(f"[{op}] expected var ≥ 0, got {v.min().item()}")
