@@ -119,7 +119,7 @@ def gaussian_nll_loss(
     var: a number, or of input's shape, without its last dimension, or with one of them 1 (Nix and Weigend, 1994). It
     has a gradient too, that of v, also where ε is the larger. full: adds ½·ln 2π.
     Raises ValueError for shapes that do not fit, eps that is not above 0 in the input's dtype, and negative
-    variances (a tensor's values are not looked at in a compiled function).
+    variances (those in a tensor count as ε in a compiled function, where nobody looks at values).
     """
     op = "gaussian_nll_loss"
     x = floating_operand(input, op, "input")
