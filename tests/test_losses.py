@@ -288,6 +288,25 @@ def test_a_bound_that_is_0_in_the_dtype_of_the_input_makes_smooth_l1_loss_absolu
         assert loss.item() == 5 and x.grad.tolist() == [0, 1, -1]
 
 
+@pytest.mark.parametrize("label", [3, -1, 2**40])
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss], ids=["cross_entropy", "nll_loss"])
+def test_labels_out_of_range_are_refused_as_plain_operations(loss, label):
+    """Which run for gradients of weights, and where they are asked for."""
+    x, t = values(2, 3), fastbp.tensor([label, -100])
+    wanted = rf"^\[{loss.__name__}\] expected target classes from 0 to 2 or ignore_index -100, got {label}$"
+    for name, size in (("weight", 3), ("sample_weight", 2)):
+        weight = fastbp.ones(size, dtype=fastbp.float64, requires_grad=True)
+        for reduction in ("none", "sum"):
+            with pytest.raises(IndexError, match=wanted):
+                loss(x, t, reduction=reduction, **{name: weight})
+    mode.composed = True
+    try:
+        with pytest.raises(IndexError, match=wanted):
+            loss(x, t)
+    finally:
+        mode.composed = False
+
+
 def test_smoothing_over_no_classes_is_no_loss(composed):
     for target in (fastbp.zeros(3, 0), fastbp.full((3,), -100, dtype=fastbp.int64)):
         assert F.cross_entropy(fastbp.zeros(3, 0), target, label_smoothing=0.1, reduction="sum").item() == 0
