@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any
 
+from fastbp.dtypes import float32, float64
 from fastbp.kernels import recorder
 from fastbp.ops.binary import where
 from fastbp.ops.loss.element import element_loss
@@ -33,6 +34,7 @@ from fastbp.tensor import Tensor, filled
 __all__ = ["gaussian_nll_loss", "kl_div", "mixture_nll_loss", "poisson_nll_loss"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LEAST_LOG_STD = {float32: -88.0, float64: -709.0}  # e⁸⁸ and e⁷⁰⁹ are numbers, e⁸⁹ and e⁷¹⁰ are not
 
 # ---------------------------------------------------------------- losses of elements
 
@@ -161,9 +163,18 @@ def _variance(var: Any, x: Tensor, op: str) -> Tensor:
 
 
 def _mixture(reduction: str, logits: Tensor, means: Tensor, log_stds: Tensor, t: Tensor, s: Tensor | None) -> Tensor:
-    z = (unsqueeze(t, 1) - means) * exp(-log_stds)
-    scores = log_softmax(logits, 1) - sum_of(square(z) * 0.5 + log_stds, 2)
-    return reduced(t.shape[1] * _HALF_LOG_2PI - logsumexp(scores, 1), s, reduction)
+    least = _LEAST_LOG_STD[t.dtype]
+    bounded = log_stds + where(log_stds < least, least - log_stds, 0.0).detach()
+    prior, d, inverse = log_softmax(logits, 1), unsqueeze(t, 1) - means, exp(-bounded)
+
+    def scores_of(d: Tensor) -> Tensor:
+        return prior - sum_of(square(d * inverse) * 0.5 + bounded, 2)
+
+    far = scores_of(d).detach() == -math.inf  # components without a density, and then without a part in derivatives
+    lost = far.all(1)
+    scores = where(far, -math.inf, scores_of(where(unsqueeze(far, 2), 0.0, d)))
+    joint = where(lost, -math.inf, logsumexp(where(unsqueeze(lost, 1), 0.0, scores), 1))
+    return reduced(t.shape[1] * _HALF_LOG_2PI - joint, s, reduction)
 
 
 def mixture_nll_loss(
@@ -179,7 +190,9 @@ def mixture_nll_loss(
         l = −ln Σ_k π_k ∏_d N(t_d; μ_kd, σ_kd²),  π = softmax(logits),  σ = e^log_stds
 
     computed from logarithms alone, so that no density over- or underflows. logits (N, K), means and log_stds (N, K, D),
-    target (N, D), of one floating dtype; "none" gives (N,). Of all three predictions there are gradients.
+    target (N, D), of one floating dtype; "none" gives (N,). Of all three predictions there are gradients. Limits:
+    log_stds below −88 (float32) or −709 (float64) count as that, with the gradient of it; where l is beyond the largest
+    number it is ∞, with gradients 0.
     Raises ValueError for shapes that do not fit, TypeError for dtypes.
     """
     op = "mixture_nll_loss"
