@@ -1,11 +1,12 @@
 // Negative log-likelihood of a mixture of normal distributions with diagonal covariances, with its gradients
 // (C. M. Bishop, Mixture Density Networks, 1994).
 //
-// For a row: z_kd = (t_d − μ_kd) e^−λ_kd with λ the logarithms of the standard deviations, and the scores
+// For a row: λ = max(log_stds, kLeastLogStd), z_kd = (t_d − μ_kd) e^−λ_kd, and the scores
 // a_k = logits_k − Σ_d (½ z_kd² + λ_kd). Then
 //   losses[i] = s_i (log Σ_k e^logits_k − log Σ_k e^a_k + cols/2 · log 2π)
 //   dlogits_k = g (π_k − γ_k),   dmeans_kd = −g γ_k z_kd e^−λ_kd,   dlog_stds_kd = g γ_k (1 − z_kd²)
-// with π = softmax(logits), γ = softmax(a), g = s_i / *denominator. Sums follow the last-axis rule.
+// with π = softmax(logits), γ = softmax(a), g = s_i / *denominator; all 0 where γ_k is, and in a row whose loss is +∞.
+// Sums follow the last-axis rule.
 // Args: p = {logits, means, log_stds, target, sample_weight, denominator, losses, dlogits, dmeans, dlog_stds}, where
 // sample_weight and the gradients may be null; n = {rows, components, cols}. Local scratch: the scores of a row.
 #pragma once
@@ -14,6 +15,10 @@
 
 namespace {
 using namespace fastbp;
+
+// −⌊ln of the largest number⌋: the least logarithm of a deviation whose inverse is a number.
+template <class T>
+constexpr T kLeastLogStd = sizeof(T) == 4 ? T(-88) : T(-709);
 
 template <class T>
 struct Mixture {
@@ -34,7 +39,7 @@ struct Mixture {
 
   // ½ z² + λ of n elements from place `at` on; leaves −z e^−λ and 1 − z² where their gradients will be.
   FASTBP_INLINE vec<T> term(int64_t at, int64_t n, vec<T> t) const {
-    const vec<T> log_std = load_some(log_stds + at, n), inverse = vexp(-log_std);
+    const vec<T> log_std = at_least(load_some(log_stds + at, n), set1<T>(kLeastLogStd<T>)), inverse = vexp(-log_std);
     const vec<T> z = (t - load_some(means + at, n)) * inverse;
     if (dmeans) store_some(dmeans + at, -(z * inverse), n);
     if (dlog_stds) store_some(dlog_stds + at, fma(-z, z, set1<T>(1)), n);
@@ -95,8 +100,9 @@ void mixture_nll_forward(const Args& a, int64_t begin, int64_t end, Scratch scra
     const T prior = prior_peak + first_lane<T>(vlog(set1<T>(prior_sum))),
             joint = peak + first_lane<T>(vlog(set1<T>(sum)));
     const T weight = sample_weight ? sample_weight[row] : T(1), g = weight / denominator;
+    const bool out_of_range = prior - joint == static_cast<T>(__builtin_inf());  // no component has a density there
     losses[row] = weight * ((prior - joint) + constant);
-    const T share = g / sum, prior_share = g / prior_sum;
+    const T share = out_of_range ? T(0) : g / sum, prior_share = out_of_range ? T(0) : g / prior_sum;
     map_values(score, components, false, [=](int64_t k, int64_t n) __attribute__((always_inline)) {
       return load_some(score + k, n) * set1<T>(share);
     });

@@ -10,7 +10,7 @@ import pytest
 from fastbp import _native
 from fastbp.kernels import reference
 
-ROWS, COLS = 4, 3
+ROWS, COLS = 4, 19  # columns of more than one vector
 MATRIX, STACK, ROW = (ROWS, COLS), (ROWS, COLS, COLS), (ROWS,)
 SHAPES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("x", "logits", "target", "var", "a", "b"), MATRIX),
@@ -20,7 +20,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("coefficient", "class_weight"), (COLS,)),
     "denominator": (1,),
 }
-APART = 64  # elements from one operand to the next: more than any has, so that none reaches a third one
+APART = 1500  # elements from one operand to the next: more than any has, so that none reaches a third one
 CONSTANTS = {
     "ignore_index": -100, "label_smoothing": 0.1, "delta": 1.0, "beta": 1.0, "margin": 1.0, "alpha": 0.25, "gamma": 2.0,
     "offset": 1e-8, "floor": 1e-6, "full": 1.0,
@@ -38,11 +38,10 @@ def shape_of(kernel: str, name: str) -> tuple[int, ...]:
     return ROW if (kernel, name) == ("cosine_embedding_forward", "target") else SHAPES[name]
 
 
-def call(kernel: str, moved: dict[str, str]) -> None:
-    """A call with float32 operands in one storage, some moved to where another is."""
+def call(kernel: str, moved: dict[str, str]) -> dict[str, Any]:
+    """The outputs of a call with float32 operands in one storage, some moved to where another is."""
     memory = _native.empty((APART * len(SHAPES),), 0)
-    memory_array = np.asarray(memory)
-    memory_array[...] = 0.5
+    np.asarray(memory)[...] = np.random.default_rng(0).uniform(0.1, 0.9, memory.shape)
     starts = {name: APART * i for i, name in enumerate(SHAPES)}
 
     def operand(name: str) -> Any:
@@ -53,7 +52,9 @@ def call(kernel: str, moved: dict[str, str]) -> None:
         shape = shape_of(kernel, name)
         return memory.view(shape, (COLS * COLS, COLS, 1)[-len(shape) :], starts[moved.get(name, name)])
 
-    getattr(_native, kernel)(*(operand(name) for name in FACTS[kernel].parameters))
+    operands = {name: operand(name) for name in FACTS[kernel].parameters}
+    getattr(_native, kernel)(*operands.values())
+    return {name: np.asarray(operands[name]) for name in FACTS[kernel].outputs}
 
 
 def may_replace(kernel: str, output: str, other: str) -> bool:
@@ -79,7 +80,8 @@ def test_an_output_in_the_place_of_another_operand_is_refused(kernel: str, outpu
 
 @pytest.mark.parametrize("kernel", FACTS)
 def test_a_single_gradient_may_take_the_place_of_its_input(kernel: str) -> None:
-    call(kernel, {})
-    facts = FACTS[kernel]
+    apart, facts = call(kernel, {}), FACTS[kernel]
     if len(facts.outputs) == 2:
-        call(kernel, {facts.outputs[1]: facts.parameters[0]})
+        replaced = call(kernel, {facts.outputs[1]: facts.parameters[0]})
+        for name in facts.outputs:
+            np.testing.assert_array_equal(replaced[name], apart[name])

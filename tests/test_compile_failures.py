@@ -67,6 +67,17 @@ def test_labels_of_nll_loss_are_checked_before_a_run():
     assert runs.item() == 3
 
 
+def test_labels_are_checked_before_a_run_that_differentiates_weights_too():
+    compiled = fastbp.compile(lambda x, y, s: fastbp.autograd.grad(fastbp.nll_loss(x, y, sample_weight=s), [s])[0])
+    x, s = fastbp.tensor([[-1.0, -2.0], [-3.0, -4.0]]), fastbp.ones(2, requires_grad=True)
+    for labels, gradient in (([0, 1], [-0.75, 0.75]), ([0, 2], None), ([-100, 1], [0, 0]), ([-1, 0], None)):
+        if gradient is None:
+            with pytest.raises(IndexError, match=r"^\[nll_forward\] expected target classes from 0 to 1 .* got (2|-1)"):
+                compiled(x, fastbp.tensor(labels), s)
+        else:
+            assert compiled(x, fastbp.tensor(labels), s).tolist() == gradient
+
+
 def test_indices_out_of_range_change_nothing():
     table = fastbp.zeros(4)
     compiled = fastbp.compile(lambda x, i: (table.add_(1), x[i]))

@@ -214,6 +214,23 @@ def test_focal_loss_of_sure_predictions_is_finite(gamma, dtype):
         np.testing.assert_allclose([y.item(), *x.grad.tolist()], [10_090, sign, sign], rtol=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("dtype", [fastbp.float32, fastbp.float64])
+def test_second_derivatives_of_focal_loss_are_finite_where_predictions_are_sure(gamma, dtype):
+    """l ≈ e^(1 + γ)z far on the right side of z = 0, and l ≈ z far on the wrong one."""
+    z = np.array([-1e4, -200.0, -100.0, -60.0, -20.0, 200.0])
+    for sign in (1.0, -1.0):
+        x = fastbp.tensor(sign * z, dtype=dtype, requires_grad=True)
+        t = fastbp.full((z.size,), sign < 0, dtype=dtype)
+        y = F.sigmoid_focal_loss(x, t, -1, gamma, "sum")
+        (first,) = fastbp.autograd.grad(y, [x], create_graph=True)
+        (second,) = fastbp.autograd.grad(first.sum(), [x])
+        right = np.exp((1 + gamma) * z[:-1])
+        expected = [*((1 + gamma) * right), 1.0], [*((1 + gamma) ** 2 * right), 0.0]
+        np.testing.assert_allclose(sign * first.detach().numpy(), expected[0], rtol=1e-5, atol=1e-37)
+        np.testing.assert_allclose(second.numpy(), expected[1], rtol=1e-5, atol=1e-37)
+
+
 def test_a_mixture_of_one_is_a_normal_distribution():
     x, var, t = values(6, 4), values(6, 4, seed=1).exp(), values(6, 4, seed=2)
     x.requires_grad_()
@@ -245,6 +262,54 @@ def test_a_negative_variance_is_bounded_where_nobody_can_look_at_it():
     assert step(x, t, fastbp.full((4,), -1.0, dtype=fastbp.float64)).item() == expected
     with pytest.raises(ValueError, match=r"^\[gaussian_nll_loss\] expected var ≥ 0, got -1.0"):
         F.gaussian_nll_loss(x, t, fastbp.full((4,), -1.0, dtype=fastbp.float64))
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "sort"),
+    [
+        (lambda x: F.gaussian_nll_loss(x, x, 0.0, eps=1e-50), "eps", "> 0"),
+        (lambda x: F.huber_loss(x, x, delta=1e-50), "delta", "> 0"),
+        (lambda x: F.huber_loss(x, x, delta=1e50), "delta", "as a finite number"),
+        (lambda x: F.gaussian_nll_loss(x, x, 1e50), "var", "as a finite number"),
+    ],
+)
+def test_a_constant_is_looked_at_in_the_dtype_of_the_input(loss, name, sort):
+    assert math.isfinite(loss(fastbp.zeros(2, dtype=fastbp.float64)).item())
+    with pytest.raises(ValueError, match=rf"^\[\w+\] expected {name} {sort} in float32, got 1e.50"):
+        loss(fastbp.zeros(2))
+
+
+def test_a_bound_that_is_0_in_the_dtype_of_the_input_makes_smooth_l1_loss_absolute():
+    x = fastbp.tensor([0.0, 2.0, -3.0], requires_grad=True)
+    for how in ({}, {"create_graph": True}):
+        x.grad = None
+        loss = F.smooth_l1_loss(x, fastbp.zeros(3), "sum", beta=1e-50)
+        loss.backward(**how)
+        assert loss.item() == 5 and x.grad.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize("label", [3, -1, 2**40])
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss], ids=["cross_entropy", "nll_loss"])
+def test_labels_out_of_range_are_refused_as_plain_operations(loss, label):
+    """Which run for gradients of weights, and where they are asked for."""
+    x, t = values(2, 3), fastbp.tensor([label, -100])
+    wanted = rf"^\[{loss.__name__}\] expected target classes from 0 to 2 or ignore_index -100, got {label}$"
+    for name, size in (("weight", 3), ("sample_weight", 2)):
+        weight = fastbp.ones(size, dtype=fastbp.float64, requires_grad=True)
+        for reduction in ("none", "sum"):
+            with pytest.raises(IndexError, match=wanted):
+                loss(x, t, reduction=reduction, **{name: weight})
+    mode.composed = True
+    try:
+        with pytest.raises(IndexError, match=wanted):
+            loss(x, t)
+    finally:
+        mode.composed = False
+
+
+def test_smoothing_over_no_classes_is_no_loss(composed):
+    for target in (fastbp.zeros(3, 0), fastbp.full((3,), -100, dtype=fastbp.int64)):
+        assert F.cross_entropy(fastbp.zeros(3, 0), target, label_smoothing=0.1, reduction="sum").item() == 0
 
 
 def test_a_variance_may_be_a_number():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -45,6 +46,50 @@ def test_densities_far_out_and_narrow_ones_do_not_overflow():
     one = nn.Mixture(fastbp.zeros(1, 1), fastbp.zeros(1, 1, 1), fastbp.full((1, 1, 1), -20.0))
     expected = -0.5 * np.exp(40.0) + 20 - 0.5 * np.log(2 * np.pi)
     np.testing.assert_allclose(one.log_prob(fastbp.ones(1, 1)).numpy(), [expected], rtol=1e-5)
+
+
+@pytest.fixture(params=["native", "reference"])
+def backend(request):
+    with fastbp.backend(request.param):
+        yield
+
+
+LEAST_LOG_STD = {fastbp.float32: -88.0, fastbp.float64: -709.0}
+
+
+@pytest.mark.parametrize("dtype", LEAST_LOG_STD)
+@pytest.mark.parametrize("how", [{}, {"create_graph": True}], ids=["fused", "recorded"])
+def test_deviations_of_a_mixture_are_bounded_from_below(dtype, how, backend):
+    logits = fastbp.zeros(1, 2, dtype=dtype, requires_grad=True)
+    means = fastbp.tensor([[[3.0], [4.0]]], dtype=dtype, requires_grad=True)
+    log_stds = fastbp.full((1, 2, 1), -1000.0, dtype=dtype, requires_grad=True)
+    loss = nn.functional.mixture_nll_loss(logits, means, log_stds, fastbp.tensor([[3.0]], dtype=dtype))
+    loss.backward(**how)
+    assert loss.item() == pytest.approx(LEAST_LOG_STD[dtype] + math.log(2) + 0.5 * math.log(2 * math.pi), rel=1e-6)
+    assert logits.grad.tolist() == [[-0.5, 0.5]]
+    assert means.grad.tolist() == [[[0.0], [0.0]]] and log_stds.grad.tolist() == [[[1.0], [0.0]]]
+
+
+@pytest.mark.parametrize("dtype", LEAST_LOG_STD)
+@pytest.mark.parametrize("how", [{}, {"create_graph": True}], ids=["fused", "recorded"])
+def test_a_row_whose_mixture_loss_is_no_number_has_no_gradients(dtype, how, backend):
+    """Its neighbour's are what they are alone."""
+    far = {fastbp.float32: -30.0, fastbp.float64: -350.0}[dtype]
+
+    def gradients(rows):
+        logits = fastbp.zeros(2, 2, dtype=dtype)[:rows].detach().requires_grad_()
+        means = fastbp.tensor([[[0.0], [1.0]], [[0.0], [1.0]]], dtype=dtype)[:rows].detach().requires_grad_()
+        log_stds = fastbp.tensor([[[0.0], [0.5]], [[far], [far]]], dtype=dtype)[:rows].detach().requires_grad_()
+        target = fastbp.tensor([[0.3], [1e7]], dtype=dtype)[:rows]
+        loss = nn.functional.mixture_nll_loss(logits, means, log_stds, target, "sum")
+        loss.backward(**how)
+        return loss.item(), [p.grad.detach().numpy() for p in (logits, means, log_stds)]
+
+    (alone, expected), (both, actual) = gradients(1), gradients(2)
+    assert math.isfinite(alone) and both == math.inf
+    for one, two in zip(expected, actual):
+        np.testing.assert_allclose(two[:1], one, rtol=1e-6)
+        assert not two[1:].any()
 
 
 def test_samples_have_the_mean_and_the_spread_of_the_mixture():

@@ -105,7 +105,7 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 @case("mixture_nll_forward", "special")
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     for cols in (1, 2):
-        logits, means, log_stds, target = mixture(draw, T, 9, 4, cols)
+        logits, means, log_stds, target = mixture(draw, T, 12, 4, cols)
         logits[0, 1:3] = -np.inf  # components without weight
         logits[1] = -np.inf
         logits[2, 0] = np.inf
@@ -115,9 +115,13 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
         target[6, 0] = np.inf
         means[7, 2, 0] = np.nan
         log_stds[8, :, 0] = -20, -60, 20, 60
+        log_stds[9] = -1000  # narrower than a number can say
+        means[9] = target[9]
+        log_stds[10, :2] = -np.inf
+        log_stds[11] = -80  # and so far off that no loss is a number
         shape = means.shape
         gradients = Out(shape[:2]), Out(shape), Out(shape)
-        yield [logits, means, log_stds, target, None, one(T, 3), Out((9,)), *gradients]
+        yield [logits, means, log_stds, target, None, one(T, 3), Out((12,)), *gradients]
 
 
 def signs(draw: Draw, T: np.dtype, rows: int) -> np.ndarray:

@@ -16,8 +16,10 @@ from fastbp.kernels.reference.softmax import log_softmax, softmax
 def kept_classes(op: str, target: np.ndarray, classes: int, ignore_index: int) -> np.ndarray:
     """Where a target is not ignored. IndexError where it is then no class."""
     kept = target != ignore_index
-    if np.any(kept & ((target < 0) | (target >= classes))):
-        raise IndexError(f"[{op}] expected target classes from 0 to {classes - 1} or ignore_index {ignore_index}")
+    bad = target[kept & ((target < 0) | (target >= classes))]
+    if bad.size:
+        wanted = f"target classes from 0 to {classes - 1} or ignore_index {ignore_index}"
+        raise IndexError(f"[{op}] expected {wanted}, got {bad[0]}")
     return np.asarray(kept)
 
 
@@ -49,12 +51,11 @@ def cross_entropy_forward(
     """
     cols = logits.shape[1]
     kept = kept_classes("cross_entropy_forward", target, cols, ignore_index)
-    index = np.where(kept, target, 0)[:, None]
     v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
     logp, p = log_softmax(logits), softmax(logits)
-    one_hot = np.arange(cols) == index
-    loss = (1 - label_smoothing) * v[index] * -np.take_along_axis(logp, index, axis=1)
-    gradient = (1 - label_smoothing) * v[index] * (p - one_hot)
+    one_hot = np.arange(cols) == np.where(kept, target, 0)[:, None]
+    loss = (1 - label_smoothing) * np.sum(np.where(one_hot, v * -logp, 0), axis=1, keepdims=True)
+    gradient = (1 - label_smoothing) * np.sum(np.where(one_hot, v, 0), axis=1, keepdims=True) * (p - one_hot)
     if label_smoothing > 0:
         loss = loss + label_smoothing / cols * np.sum(v * -logp, axis=1, keepdims=True)
         gradient = gradient + label_smoothing / cols * (p * np.sum(v) - v)
@@ -143,11 +144,10 @@ def nll_forward(
     """
     cols = x.shape[1]
     kept = kept_classes("nll_forward", target, cols, ignore_index)
-    index = np.where(kept, target, 0)[:, None]
     v = np.ones(cols) if class_weight is None else class_weight.astype(np.float64)
-    one_hot = np.arange(cols) == index
-    loss = -(v[index] * np.take_along_axis(x.astype(np.float64), index, axis=1))
-    write(loss[:, 0], np.where(one_hot, -v[index], 0), sample_weight, denominator, losses, dx)
+    one_hot = np.arange(cols) == np.where(kept, target, 0)[:, None]
+    loss = -np.sum(np.where(one_hot, v * x, 0), axis=1)
+    write(loss, np.where(one_hot, -v, 0), sample_weight, denominator, losses, dx)
     losses[~kept] = 0
     if dx is not None:
         dx[~(kept[:, None] & one_hot)] = 0

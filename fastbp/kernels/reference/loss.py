@@ -16,6 +16,8 @@ from fastbp.kernels.reference.elementwise import COSTLY
 from fastbp.kernels.reference.softmax import softmax
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+# −⌊ln of the largest number⌋, by itemsize: the least logarithm of a deviation whose inverse is a number.
+LEAST_LOG_STD = {4: -88.0, 8: -709.0}
 
 
 def write(
@@ -88,20 +90,24 @@ def mixture_nll_forward(
     dlog_stds: np.ndarray | None,
 ) -> None:
     """Likelihood of targets (rows, cols) under mixtures of normal distributions: logits (rows, components), means μ and
-    log_stds λ (rows, components, cols), sample_weight s and losses (rows,). With z = (t − μ)·e^−λ, π = softmax(logits)
-    and γ = softmax_k(logits_k − Σ_d (z²/2 + λ)), over the components k and cols d of a row:
+    log_stds (rows, components, cols), sample_weight s and losses (rows,). With λ = log_stds, at least −88 in float32
+    and −709 in float64, z = (t − μ)·e^−λ, π = softmax(logits) and γ = softmax_k(logits_k − Σ_d (z²/2 + λ)), over the
+    components k and cols d of a row:
 
         losses[i] = s_i·(log Σ_k e^logits_k − log Σ_k e^(logits_k − Σ_d (z²/2 + λ)) + cols·log(2π)/2)
         dlogits = s·(π − γ)/denominator,   dmeans = −s·γ·z·e^−λ/denominator,   dlog_stds = s·γ·(1 − z²)/denominator
 
-    Where γ is 0 so are dmeans and dlog_stds, however large z. C. M. Bishop, Mixture Density Networks, 1994.
+    Where γ is 0 so are dmeans and dlog_stds, however large z; all gradients are 0 where losses[i] is beyond the largest
+    number. C. M. Bishop, Mixture Density Networks, 1994.
     """
-    prior, inverse = logits.astype(np.float64), np.exp(-log_stds.astype(np.float64))
+    log_stds = np.maximum(log_stds.astype(np.float64), LEAST_LOG_STD[logits.itemsize])
+    prior, inverse = logits.astype(np.float64), np.exp(-log_stds)
     z = (target[:, None, :] - means.astype(np.float64)) * inverse
     joint = prior - np.sum(0.5 * z * z + log_stds, axis=2)
     loss = logsumexp(prior) - logsumexp(joint) + target.shape[1] * HALF_LOG_2PI
-    share = softmax(joint)
-    write(loss, softmax(prior) - share, sample_weight, denominator, losses, dlogits)
+    out_of_range = loss.astype(logits.dtype)[:, None] == np.inf
+    share = np.where(out_of_range, 0, softmax(joint))
+    write(loss, np.where(out_of_range, 0, softmax(prior) - share), sample_weight, denominator, losses, dlogits)
     share = share[:, :, None]
     write(loss, np.where(share == 0, 0, -share * z * inverse), sample_weight, denominator, losses, dmeans)
     write(loss, np.where(share == 0, 0, share * (1 - z * z)), sample_weight, denominator, losses, dlog_stds)

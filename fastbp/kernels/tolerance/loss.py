@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.kernels.reference.loss import LEAST_LOG_STD
 from fastbp.kernels.tolerance.rules import LANES, exponent_error, roundings, rule
 
 
@@ -77,9 +78,11 @@ def _(
 
 @rule("mixture_nll_forward")
 def _(
-    logits: Any, means: Any, log_stds: Any, target: Any, sample_weight: Any, denominator: Any, output: str, eps: float
-) -> Any:
+    logits: Any, means: Any, log_stds: Any, target: Any, sample_weight: Any, denominator: Any, output: str,
+    expected: Any, eps: float,
+) -> Any:  # fmt: skip
     s = weights_of(sample_weight, logits.shape[0])
+    log_stds = np.maximum(log_stds, LEAST_LOG_STD[expected.itemsize])
     components, cols = means.shape[1:]
     z = (target[:, None, :] - means) * np.exp(-log_stds)  # with four roundings, twice as many in its square
     terms = 0.5 * z * z + np.abs(log_stds)

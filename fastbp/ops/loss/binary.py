@@ -67,7 +67,10 @@ def binary_cross_entropy_with_logits(
 
 def _focal(alpha: float, gamma: float, x: Tensor, t: Tensor) -> Tensor:
     missed = t * sigmoid(-x) + (1 - t) * sigmoid(x)
-    losses = missed**gamma * _with_logits(x, t)
+    fixed = missed.detach()
+    none = fixed == 0
+    ratio = where(none, 1.0, missed) / where(none, 1.0, fixed)  # 1: no power of it overflows in a derivative
+    losses = fixed**gamma * ratio**gamma * _with_logits(x, t)
     return losses if alpha < 0 else (alpha * t + (1 - alpha) * (1 - t)) * losses
 
 

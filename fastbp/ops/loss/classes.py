@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from fastbp.dtypes import FLOATING_CODES, int64
 from fastbp.kernels.storage import empty
-from fastbp.ops.binary import eq, ne, where
-from fastbp.ops.common import backend_of, new
+from fastbp.ops.binary import where
+from fastbp.ops.common import backend_of, like
 from fastbp.ops.loss.fused import Fused, check_reduction, denominator_of, run, tensor_operand, weights_of
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, movedim, reshape
 from fastbp.ops.softmax import log_softmax
-from fastbp.tensor import Tensor, contiguous
+from fastbp.tensor import Tensor, contiguous, filled
 
 __all__ = ["cross_entropy", "nll_loss"]
 
@@ -130,16 +130,21 @@ def _target_mass(ignore_index: int, smoothing: float, x: Tensor, target: Tensor,
     """T with loss = −Σ T·log p: the smoothed, weighted target distribution of every row."""
     classes = x.shape[1]
     if target.dtype is int64:
-        positions = new((classes,), int64)
-        backend_of(x).arange(0, 1, positions.buffer)
-        kept = reshape(ne(target, ignore_index), (-1, 1)).to(x.dtype)
-        hit = eq(reshape(target, (-1, 1)), positions).to(x.dtype)
-        mass = hit * kept
+        mass = _one_hot(ignore_index, x, target)
         if smoothing:
-            mass = mass * (1 - smoothing) + kept * (smoothing / classes)
+            kept = sum_of(mass, 1, keepdim=True)
+            mass = mass * (1 - smoothing) + kept * (smoothing / max(classes, 1))
     else:
-        mass = target * (1 - smoothing) + smoothing / classes if smoothing else target
+        mass = target * (1 - smoothing) + smoothing / max(classes, 1) if smoothing else target
     return mass if w is None else mass * w
+
+
+def _one_hot(ignore_index: int, x: Tensor, target: Tensor) -> Tensor:
+    """1 at the class of each row that is not ignored: a derivative of nll_loss, whose kernel looks at classes."""
+    mass, losses = like(x), empty((x.shape[0],), x.buffer.dtype)
+    reads = contiguous(x), contiguous(target), None, None, filled((1,), -1.0, x.dtype).buffer
+    backend_of(x).nll_forward(*reads, ignore_index, losses, mass.buffer)
+    return mass
 
 
 def _likelihood(ignore_index: int, smoothing: float, logp: Tensor, target: Tensor, w: Tensor | None) -> Tensor:

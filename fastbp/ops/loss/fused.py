@@ -7,7 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastbp.autograd import mode
+from fastbp.dtypes import DType
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
 from fastbp.ops.common import backend_of, like
@@ -192,16 +195,25 @@ def number_of(
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
+    dtype: DType | None = None,
 ) -> float:
-    """A finite number within bounds. TypeError for what is none, ValueError out of bounds, for NaN and infinities."""
+    """A finite number within bounds, also when it is rounded to a dtype, as the kernel does; it is returned rounded.
+
+    TypeError for what is no number, ValueError out of bounds, for NaN and infinities.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"[{op}] expected {name} as a number, got {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ValueError(f"[{op}] expected {name} as a finite number, got {value}")
-    if above is not None and value <= above:
-        raise ValueError(f"[{op}] expected {name} > {above}, got {value}")
-    if least is not None and value < least:
-        raise ValueError(f"[{op}] expected {name} ≥ {least}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"[{op}] expected {name} ≤ {most}, got {value}")
-    return float(value)
+    held, where = float(value), ""
+    for target in (None,) if dtype is None else (None, dtype):
+        if target is not None:
+            with np.errstate(over="ignore"):
+                held, where = float(target.dtype.type(value)), f" in {target.name}"
+        if not math.isfinite(held):
+            raise ValueError(f"[{op}] expected {name} as a finite number{where}, got {value}")
+        if above is not None and held <= above:
+            raise ValueError(f"[{op}] expected {name} > {above}{where}, got {value}")
+        if least is not None and held < least:
+            raise ValueError(f"[{op}] expected {name} ≥ {least}{where}, got {value}")
+        if most is not None and held > most:
+            raise ValueError(f"[{op}] expected {name} ≤ {most}{where}, got {value}")
+    return held

@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any
 
+from fastbp.dtypes import float32, float64
 from fastbp.kernels import recorder
 from fastbp.ops.binary import where
 from fastbp.ops.loss.element import element_loss
@@ -33,6 +34,7 @@ from fastbp.tensor import Tensor, filled
 __all__ = ["gaussian_nll_loss", "kl_div", "mixture_nll_loss", "poisson_nll_loss"]
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LEAST_LOG_STD = {float32: -88.0, float64: -709.0}  # e⁸⁸ and e⁷⁰⁹ are numbers, e⁸⁹ and e⁷¹⁰ are not
 
 # ---------------------------------------------------------------- losses of elements
 
@@ -118,15 +120,15 @@ def gaussian_nll_loss(
 
     var: a number, or of input's shape, without its last dimension, or with one of them 1 (Nix and Weigend, 1994). It
     has a gradient too, that of v, also where ε is the larger. full: adds ½·ln 2π.
-    Raises ValueError for shapes that do not fit, eps ≤ 0, and negative variances (a tensor's values are not looked at
-    in a compiled function).
+    Raises ValueError for shapes that do not fit, eps that is not above 0 in the input's dtype, and negative
+    variances (those in a tensor count as ε in a compiled function, where nobody looks at values).
     """
     op = "gaussian_nll_loss"
     x = floating_operand(input, op, "input")
     check_reduction(reduction, op)
     dtype, shape = x.dtype, x.shape
     t = operand_of(target, shape, dtype, op, "target")
-    eps, full = number_of(eps, op, "eps", above=0), bool(full)
+    eps, full = number_of(eps, op, "eps", above=0, dtype=dtype), bool(full)
     v = _variance(var, x, op)
     entries, each = shape[0] if shape else 1, math.prod(shape[1:])
     s = weights_of(sample_weight, (entries,), dtype, op)
@@ -143,7 +145,7 @@ def gaussian_nll_loss(
 def _variance(var: Any, x: Tensor, op: str) -> Tensor:
     """Variances in the shape of x, their values checked as far as that is possible."""
     if isinstance(var, (int, float)):
-        return filled(x.shape, number_of(var, op, "var", least=0), x.dtype)
+        return filled(x.shape, number_of(var, op, "var", least=0, dtype=x.dtype), x.dtype)
     v = floating_operand(var, op, "var").to(x.dtype)
     if recorder() is None and (v < 0).any().item():
         raise ValueError(f"[{op}] expected var ≥ 0, got {v.min().item()}")
@@ -161,9 +163,18 @@ def _variance(var: Any, x: Tensor, op: str) -> Tensor:
 
 
 def _mixture(reduction: str, logits: Tensor, means: Tensor, log_stds: Tensor, t: Tensor, s: Tensor | None) -> Tensor:
-    z = (unsqueeze(t, 1) - means) * exp(-log_stds)
-    scores = log_softmax(logits, 1) - sum_of(square(z) * 0.5 + log_stds, 2)
-    return reduced(t.shape[1] * _HALF_LOG_2PI - logsumexp(scores, 1), s, reduction)
+    least = _LEAST_LOG_STD[t.dtype]
+    bounded = log_stds + where(log_stds < least, least - log_stds, 0.0).detach()
+    prior, d, inverse = log_softmax(logits, 1), unsqueeze(t, 1) - means, exp(-bounded)
+
+    def scores_of(d: Tensor) -> Tensor:
+        return prior - sum_of(square(d * inverse) * 0.5 + bounded, 2)
+
+    far = scores_of(d).detach() == -math.inf  # components without a density, and then without a part in derivatives
+    lost = far.all(1)
+    scores = where(far, -math.inf, scores_of(where(unsqueeze(far, 2), 0.0, d)))
+    joint = where(lost, -math.inf, logsumexp(where(unsqueeze(lost, 1), 0.0, scores), 1))
+    return reduced(t.shape[1] * _HALF_LOG_2PI - joint, s, reduction)
 
 
 def mixture_nll_loss(
@@ -179,7 +190,9 @@ def mixture_nll_loss(
         l = −ln Σ_k π_k ∏_d N(t_d; μ_kd, σ_kd²),  π = softmax(logits),  σ = e^log_stds
 
     computed from logarithms alone, so that no density over- or underflows. logits (N, K), means and log_stds (N, K, D),
-    target (N, D), of one floating dtype; "none" gives (N,). Of all three predictions there are gradients.
+    target (N, D), of one floating dtype; "none" gives (N,). Of all three predictions there are gradients. Limits:
+    log_stds below −88 (float32) or −709 (float64) count as that, with the gradient of it; where l is beyond the largest
+    number it is ∞, with gradients 0.
     Raises ValueError for shapes that do not fit, TypeError for dtypes.
     """
     op = "mixture_nll_loss"

@@ -49,9 +49,10 @@ def huber_loss(
     delta: float = 1.0,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """l = d²/2 where |d| < δ, else δ·(|d| − δ/2), with d = x − t (Huber, 1964). ValueError for delta ≤ 0."""
+    """l = d²/2 where |d| < δ, else δ·(|d| − δ/2), with d = x − t (Huber, 1964). ValueError where δ is not
+    above 0 in the input's dtype."""
     op = "huber_loss"
-    delta = number_of(delta, op, "delta", above=0)
+    delta = number_of(delta, op, "delta", above=0, dtype=floating_operand(input, op, "input").dtype)
     value = functools.partial(_huber, delta)
     return element_loss(op, "huber_forward", value, input, target, reduction, sample_weight, (delta,))
 
@@ -71,12 +72,13 @@ def smooth_l1_loss(
     beta: float = 1.0,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
-    """l = d²/(2β) where |d| < β, else |d| − β/2, with d = x − t; |d| for β = 0 (Girshick, 2015: β = 1).
+    """l = d²/(2β) where |d| < β, else |d| − β/2, with d = x − t; |d| where β is 0 in the input's dtype
+    (Girshick, 2015: β = 1).
 
     That is huber_loss with δ = β, divided by β. ValueError for beta < 0.
     """
     op = "smooth_l1_loss"
-    beta = number_of(beta, op, "beta", least=0)
+    beta = number_of(beta, op, "beta", least=0, dtype=floating_operand(input, op, "input").dtype)
     value = functools.partial(_smooth_l1, beta)
     return element_loss(op, "smooth_l1_forward", value, input, target, reduction, sample_weight, (beta,))
 
