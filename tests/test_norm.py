@@ -102,6 +102,18 @@ def test_layer_norm_without_weight_or_bias(given, dtype):
         np.testing.assert_allclose(actual, expected, rtol=3e-5 if dtype == "float32" else 1e-12, atol=1e-6)
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [1e4 + 1 / 3, -1e9 / 7, 0.1])
+@pytest.mark.parametrize("n", [3, 100, 700])
+def test_what_is_constant_becomes_0(n, value, dtype, backend):
+    """The rounding of the mean is no deviation."""
+    x = np.full((n, n), value, dtype)
+    with fastbp.backend(backend):
+        assert not F.layer_norm(fastbp.tensor(x), n).numpy().any()
+        assert not F.batch_norm(fastbp.tensor(x), None, None, training=True).numpy().any()
+
+
 @pytest.mark.parametrize("norm", [F.layer_norm, F.rms_norm])
 def test_normalized_shape_may_be_an_integer_a_tuple_or_a_list(norm):
     x = fastbp.tensor(values(3, 4, 5))
