@@ -5,6 +5,7 @@ Values and gradients are compared with PyTorch's in the table of operations (op_
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,7 +222,19 @@ def test_nothing_is_counted_or_moved_where_a_batch_is_refused():
     mean, count = fastbp.zeros(5), fastbp.zeros((), dtype=fastbp.int64)
     with pytest.raises(ValueError, match=r"\[batch_norm\] expected more than one value of each channel in training"):
         F.batch_norm(fastbp.ones(1, 5), mean, fastbp.ones(5), training=True, batches=count)
-    assert mean.tolist() == [0] * 5 and count.item() == 0
+    variance, apart = fastbp.ones(5), fastbp.zeros(5, 2)[:, 0]
+    for options, momentum in itertools.product(
+        ({"eps": "a"}, {"eps": -1.0}, {"running_mean": apart}, {"running_var": apart}), (0.1, None)
+    ):
+        given = {"running_mean": mean, "running_var": variance, "momentum": momentum, **options}
+        with pytest.raises(
+            (TypeError, ValueError), match=rf"\[batch_norm.*\] expected (a contiguous )?{next(iter(options))}"
+        ):
+            F.batch_norm(fastbp.ones(4, 5), training=True, batches=count, **given)
+    for momentum in ("a", float("nan"), 2.0):
+        with pytest.raises((TypeError, ValueError), match=r"\[batch_norm\] expected momentum"):
+            F.batch_norm(fastbp.ones(4, 5), mean, variance, training=True, momentum=momentum, batches=count)
+    assert mean.tolist() == [0] * 5 and variance.tolist() == [1] * 5 and count.item() == 0
     assert F.batch_norm(fastbp.ones(1, 5), mean, fastbp.ones(5)).shape == (1, 5)
     assert F.batch_norm(fastbp.ones(1, 5, 2), None, None, training=True).tolist() == [[[0.0, 0.0]] * 5]
 
