@@ -15,11 +15,11 @@ from fastbp.autograd import mode
 from fastbp.dtypes import DType, int64
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
-from fastbp.ops.common import as_tensor_operand, backend_of, like, shape_from
+from fastbp.ops.common import as_tensor_operand, backend_of, like, shape_from, shaped
 from fastbp.ops.inplace import add_
 from fastbp.ops.loss.fused import number_of
 from fastbp.ops.reduce import mean as mean_of
-from fastbp.ops.shape import movedim, reshape
+from fastbp.ops.shape import movedim
 from fastbp.ops.unary import reciprocal, sqrt, square
 from fastbp.tensor import Tensor, contiguous
 
@@ -97,10 +97,10 @@ def _over_last(
         raise ValueError(f"[{op}] expected input of shape (..., {', '.join(map(str, shape))}), got {x.shape}")
     cols = math.prod(shape)
     w, b = (_parameter(op, name, p, shape, x.dtype) for name, p in (("weight", weight), ("bias", bias)))
-    w, b = (None if p is None else _shaped(p, (cols,)) for p in (w, b))
+    w, b = (None if p is None else shaped(p, (cols,)) for p in (w, b))
     epsilon = float(np.finfo(x.dtype.dtype).eps) if eps is None else number_of(eps, op, "eps", least=0)
-    y = _row_norm(_shaped(x, (math.prod(x.shape[:kept]), cols)), w, b, epsilon, centered)
-    return _shaped(y, x.shape)
+    y = _row_norm(shaped(x, (math.prod(x.shape[:kept]), cols)), w, b, epsilon, centered)
+    return shaped(y, x.shape)
 
 
 def layer_norm(
@@ -262,7 +262,7 @@ def batch_norm(
     mean, variance, w, b = (_parameter(op, name, p, x.shape[1:2], x.dtype) for name, p in given.items())
     epsilon = number_of(eps, op, "eps", least=0)
     channels_last = movedim(x, 1, -1) if x.ndim > 2 else x
-    matrix = _shaped(channels_last, (math.prod(channels_last.shape[:-1]), x.shape[1]))
+    matrix = shaped(channels_last, (math.prod(channels_last.shape[:-1]), x.shape[1]))
     if training:
         if matrix.shape[0] < 2:
             raise ValueError(f"[{op}] expected more than one value of each channel in training, got input {x.shape}")
@@ -277,7 +277,7 @@ def batch_norm(
         raise ValueError(f"[{op}] expected running_mean and running_var outside of training, got None")
     else:
         y = _by_given_statistics(matrix, w, b, epsilon, mean, variance)
-    y = _shaped(y, channels_last.shape)
+    y = shaped(y, channels_last.shape)
     return movedim(y, -1, 1) if x.ndim > 2 else y
 
 
@@ -298,11 +298,6 @@ def _floating(op: str, x: Any) -> Tensor:
     if not x.dtype.is_floating_point:
         raise TypeError(f"[{op}] expected input of floating dtype, got {x.dtype}")
     return x
-
-
-def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """x in the shape that the kernels take: mostly it has that already."""
-    return x if x.buffer.shape == shape else reshape(x, shape)
 
 
 def _parameter(op: str, name: str, p: Any, shape: tuple[int, ...], dtype: DType) -> Tensor | None:

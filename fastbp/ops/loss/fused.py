@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fastbp.autograd import mode
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
-from fastbp.ops.common import backend_of, like
+from fastbp.ops.common import backend_of, like, shaped
 from fastbp.ops.reduce import mean
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, reshape
@@ -100,11 +100,6 @@ def run(loss: Fused, reads: Sequence[Any], denominator: Tensor, shape: tuple[int
         node.composition, node.predictions = composition, predictions
         node.save_for_backward(*inputs, *gradients)
     return y
-
-
-def shaped(buffer: Any, shape: tuple[int, ...]) -> Any:
-    """A contiguous buffer in the shape that a kernel takes: mostly it has that already."""
-    return buffer if buffer.shape == shape else buffer.reshape(shape)
 
 
 def buffer_of(x: Tensor | None, shape: tuple[int, ...]) -> Any:
