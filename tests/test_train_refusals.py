@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from train_runs import linear, problem, run, weights
 
-from fastbp import train
+import fastbp
+from fastbp import nn, train
 from fastbp.data import Batches
 
 
@@ -24,6 +25,20 @@ class TestRefusals:
             np.testing.assert_array_equal(mine, expected)
         with pytest.raises(FloatingPointError, match="epoch 1, batch 2"):
             run(model, data=Batches(x, y, batch_size=20))
+
+    @pytest.mark.parametrize("compile", [False, True])
+    def test_a_loss_that_is_not_finite_leaves_running_statistics_alone(self, compile):
+        x, y = problem()
+        x[20] = np.nan
+        fastbp.manual_seed(0)
+        model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1))
+        for batch in (x[:10], x[10:20]):
+            model(fastbp.tensor(batch))
+        expected = weights(model)
+        with pytest.raises(FloatingPointError, match="epoch 1, batch 1"):
+            run(model, data=Batches(x[16:], y[16:], batch_size=10), compile=compile)
+        for mine, before in zip(weights(model), expected, strict=True):
+            np.testing.assert_array_equal(mine, before)
 
     def test_a_diverging_run_stops(self):
         with pytest.raises(FloatingPointError, match="lower the learning rate"):

@@ -136,7 +136,8 @@ def training(
     compiled: bool,
     watchers: Sequence[StepCallback] = (),
 ) -> Steps:
-    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight.
+    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight and no
+    buffer.
 
     watchers: measure between backward and the optimizer's step.
     """
@@ -155,10 +156,13 @@ def training(
 
     def eager(x: Tensor, y: Tensor, *weight: Tensor) -> Values:
         optimizer.zero_grad()
+        before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
         prediction = model(x)
         value = _loss_value(loss, prediction, y, *weight)
         number = value.item()
         if not math.isfinite(number):
+            for buffer, old in before:
+                buffer.copy_(old)
             return [number]
         value.backward()
         watched = [_watched(watcher) for watcher in watchers]
