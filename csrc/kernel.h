@@ -52,7 +52,7 @@ enum class Family : int {
   kUnaryBackward,  // (dy, s, constants..., dx)
   kBinary,         // (a, b, y), broadcasting
   kComparison,     // (a, b, y: bool), broadcasting
-  kSingle,         // bound one by one in module.cpp, found by name
+  kSingle,         // bound one by one in bind_*.cpp, found by name
   kReduce,         // (x: (outer, r, inner), y: (outer, inner))
   kArgReduce,      // (x: (outer, r, inner), y: int64 (outer, inner))
   kRows,           // (x: (rows, cols), y)

@@ -6,6 +6,10 @@
 // RMS norm takes nothing off: μ = 0, and Σg is left out. Sums follow the last-axis rule in rows, the leading-axis rule
 // in columns (sum.h).
 //
+// Where the mean is far larger than the deviations, its rounding would pass for one. So the sums are corrected, as in
+// the two-pass algorithm of Chan, Golub and LeVeque (1983): with d taken from Σx/n as it was rounded,
+// μ = Σx/n + Σd/n and Σ(x − μ)² = Σd² − (Σd)²/n.
+//
 //   row_norm_forward          p = {x, w, b, mean, rstd, y}; c = {ε}; mean null: RMS norm, also in the next two
 //   row_norm_backward_input   p = {dy, x, w, mean, rstd, dx}
 //   row_norm_backward_weight  p = {dy, x, mean, rstd, dw, db}; db may be null; cut by columns
@@ -35,6 +39,20 @@ FASTBP_INLINE vec<T> inverse_deviation(vec<T> squares, T n, T eps) {
   return set1<T>(1) / sqrt(squares / set1<T>(n) + set1<T>(eps));
 }
 
+// Σd/n, by which the mean is off; 0 where it is not finite, so that an infinite mean stays as it is.
+template <class T>
+FASTBP_INLINE vec<T> mean_error(vec<T> sum, T n) {
+  const vec<T> error = sum / set1<T>(n), zero = set1<T>(0);
+  return select(eq(error - error, zero), error, zero);
+}
+
+// Σd² − (Σd)²/n, which roundings must not bring below 0.
+template <class T>
+FASTBP_INLINE vec<T> corrected_squares(vec<T> squares, vec<T> error, T n) {
+  const vec<T> value = fma(-error, error * set1<T>(n), squares), zero = set1<T>(0);
+  return select(lt(value, zero), zero, value);
+}
+
 // ---------------------------------------------------------------- rows
 
 template <class T>
@@ -44,20 +62,31 @@ void row_norm_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
   T *means = static_cast<T*>(a.p[3]), *rstds = static_cast<T*>(a.p[4]), *y = static_cast<T*>(a.p[5]);
   const T n = static_cast<T>(cols), eps = static_cast<T>(a.c[0]);
   const Streaming streaming(y, cols, 2, a.n[0] * cols, true);
-  T mean[kRowBlock] = {}, rstd[kRowBlock] = {};
+  T mean[kRowBlock] = {}, error[kRowBlock] = {}, rstd[kRowBlock] = {};
   for (int64_t first = begin; first < end; first += together) {
     const int64_t rows = smaller(together, end - first);
     if (means) {
       for (int64_t i = 0; i < rows; ++i) mean[i] = row_sum(x + (first + i) * cols, cols);
       map_block(mean, rows, [=](vec<T> sum) __attribute__((always_inline)) { return sum / set1<T>(n); });
-      __builtin_memcpy(means + first, mean, rows * sizeof(T));
     }
     for (int64_t i = 0; i < rows; ++i) {
       const T* row = x + (first + i) * cols;
-      rstd[i] = row_sum<T>(cols, [=, m = mean[i]](vec<T> acc, int64_t j, int64_t k) __attribute__((always_inline)) {
+      const auto step = [=, m = mean[i]](vec<T>(&acc)[2], int64_t j, int64_t k) __attribute__((always_inline)) {
         const vec<T> d = load_some(row + j, k) - set1<T>(m);
-        return fma(d, d, acc);
-      });
+        acc[0] = acc[0] + d;
+        acc[1] = fma(d, d, acc[1]);
+      };
+      const Sums<T, 2> sums = row_sums<T, 2>(cols, step);
+      error[i] = sums.total[0];
+      rstd[i] = sums.total[1];
+    }
+    if (means) {
+      map_block(error, rows, [=](vec<T> sum) __attribute__((always_inline)) { return mean_error<T>(sum, n); });
+      for (int64_t i = 0; i < rows; i += lanes<T>) {
+        store(mean + i, load(mean + i) + load(error + i));
+        store(rstd + i, corrected_squares<T>(load(rstd + i), load(error + i), n));
+      }
+      __builtin_memcpy(means + first, mean, rows * sizeof(T));
     }
     map_block(rstd, rows, [=](vec<T> sum) __attribute__((always_inline)) { return inverse_deviation<T>(sum, n, eps); });
     __builtin_memcpy(rstds + first, rstd, rows * sizeof(T));
@@ -155,7 +184,8 @@ void batch_norm_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
     T* p = static_cast<T*>(a.p[operand]);
     return p ? p + first : nullptr;
   };
-  T squares[kColumns], scale[kColumns];
+  T squares[kColumns], error[kColumns], scale[kColumns];
+  T* const sums[2] = {error, squares};
   for (int64_t first = begin; first < end; first += kColumns) {
     const int64_t columns = smaller(kColumns, end - first);
     const T *x = from(0, first), *w = from(1, first), *b = from(2, first);
@@ -164,11 +194,21 @@ void batch_norm_forward(const Args& a, int64_t begin, int64_t end, Scratch) {
     map_columns(mean, columns, [=](int64_t j, int64_t n) __attribute__((always_inline)) {
       return load_some(mean + j, n) / set1<T>(m);
     });
-    column_sums<T>(rows, columns, squares,
-                   [=](vec<T> acc, int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
-                     const vec<T> d = load_some(x + i * cols + j, n) - load_some(mean + j, n);
-                     return fma(d, d, acc);
-                   });
+    column_sums<T, 2>(rows, columns, sums,
+                      [=](vec<T>(&acc)[2], int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
+                        const vec<T> d = load_some(x + i * cols + j, n) - load_some(mean + j, n);
+                        acc[0] = acc[0] + d;
+                        acc[1] = fma(d, d, acc[1]);
+                      });
+    map_columns(error, columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
+      return mean_error<T>(load_some(error + j, n), m);
+    });
+    map_columns(mean, columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
+      return load_some(mean + j, n) + load_some(error + j, n);
+    });
+    map_columns(squares, columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
+      return corrected_squares<T>(load_some(squares + j, n), load_some(error + j, n), m);
+    });
     map_columns(rstd, columns, [&](int64_t j, int64_t n) __attribute__((always_inline)) {
       return inverse_deviation<T>(load_some(squares + j, n), m, eps);
     });

@@ -177,28 +177,32 @@ FASTBP_INLINE T merge_runs(const T* run, int64_t n) {
   return sum;
 }
 
-// y[j] = step(… step(init, row begin) …, row end−1) for the columns j < w, each one chain: step(acc, i, j, n) takes the
-// columns j … j+n−1 of row i. Many rows go eight at a time, with the accumulators in cache: long streams of reads.
-template <class T, class Step>
-FASTBP_INLINE void fold_columns(T init, int64_t begin, int64_t end, int64_t w, T* y, Step step) {
+// y[k][j] = accumulator k of the column j < w after its chain of steps over the rows begin … end−1, all kSums taken in
+// one pass: step(acc, i, j, n) advances acc[0 … kSums−1] by the columns j … j+n−1 of row i. Many rows go eight at a
+// time, with the accumulators in cache: long streams of reads.
+template <class T, int kSums, class Step>
+FASTBP_INLINE void fold_columns(T init, int64_t begin, int64_t end, int64_t w, T* const (&y)[kSums], Step step) {
   constexpr int64_t kRows = 8, kFewRows = 2 * kRows;
   if (end - begin <= kFewRows) {
     for (int64_t j = 0; j < w; j += lanes<T>) {
-      vec<T> acc = set1<T>(init);
-      for (int64_t i = begin; i < end; ++i) acc = step(acc, i, j, w - j);
-      store_some(y + j, acc, w - j);
+      vec<T> acc[kSums];
+      for (int k = 0; k < kSums; ++k) acc[k] = set1<T>(init);
+      for (int64_t i = begin; i < end; ++i) step(acc, i, j, w - j);
+      for (int k = 0; k < kSums; ++k) store_some(y[k] + j, acc[k], w - j);
     }
     return;
   }
-  alignas(64) T acc[kColumns];
+  alignas(64) T acc[kSums][kColumns];
   for (int64_t first = 0; first < w; first += kColumns) {
     const int64_t n = smaller(w - first, kColumns);
-    for (int64_t j = 0; j < n; j += lanes<T>) store(acc + j, set1<T>(init));
+    for (int k = 0; k < kSums; ++k)
+      for (int64_t j = 0; j < n; j += lanes<T>) store(acc[k] + j, set1<T>(init));
     const auto advance = [&](int64_t i, int64_t rows) __attribute__((always_inline)) {
-      const auto column = [&](int64_t j, int64_t k) __attribute__((always_inline)) {
-        vec<T> a = load(acc + j);
-        for (int64_t row = i; row < i + rows; ++row) a = step(a, row, first + j, k);
-        store(acc + j, a);
+      const auto column = [&](int64_t j, int64_t some) __attribute__((always_inline)) {
+        vec<T> a[kSums];
+        for (int k = 0; k < kSums; ++k) a[k] = load(acc[k] + j);
+        for (int64_t row = i; row < i + rows; ++row) step(a, row, first + j, some);
+        for (int k = 0; k < kSums; ++k) store(acc[k] + j, a[k]);
       };
       int64_t j = 0;
       for (; j + lanes<T> <= n; j += lanes<T>) column(j, lanes<T>);
@@ -207,8 +211,17 @@ FASTBP_INLINE void fold_columns(T init, int64_t begin, int64_t end, int64_t w, T
     int64_t i = begin;
     for (; i + kRows <= end; i += kRows) advance(i, kRows);
     for (; i < end; ++i) advance(i, 1);
-    __builtin_memcpy(y + first, acc, n * sizeof(T));
+    for (int k = 0; k < kSums; ++k) __builtin_memcpy(y[k] + first, acc[k], n * sizeof(T));
   }
+}
+
+// One for each column: step(acc, i, j, n) returns the accumulator.
+template <class T, class Step>
+FASTBP_INLINE void fold_columns(T init, int64_t begin, int64_t end, int64_t w, T* y, Step step) {
+  T* const one[1] = {y};
+  fold_columns<T, 1>(init, begin, end, w, one,
+                     [&](vec<T>(&acc)[1], int64_t i, int64_t j, int64_t n)
+                         __attribute__((always_inline)) { acc[0] = step(acc[0], i, j, n); });
 }
 
 // Takes the totals of run number `run` into y[0 … w−1]; `super` holds the super total under way.
@@ -220,21 +233,32 @@ FASTBP_INLINE void add_run(const T* total, int64_t run, bool last, int64_t w, T*
   for (int64_t j = 0; j < w; ++j) y[j] = run < kChunk ? super[j] : y[j] + super[j];
 }
 
-// The leading-axis sums of w columns over r rows into y, with a step as above.
-template <class T, class Step>
-FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
-  if (r <= kChunk) return fold_columns<T>(0, 0, r, w, y, step);
-  T total[kColumns], super[kColumns];
+// kSums leading-axis sums of w columns over r rows into y[0 … kSums−1], with a step as above.
+template <class T, int kSums, class Step>
+FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* const (&y)[kSums], Step step) {
+  if (r <= kChunk) return fold_columns<T, kSums>(0, 0, r, w, y, step);
+  T total[kSums][kColumns], super[kSums][kColumns];
+  T* totals[kSums];
+  for (int k = 0; k < kSums; ++k) totals[k] = total[k];
   for (int64_t first = 0; first < w; first += kColumns) {
     const int64_t n = smaller(w - first, kColumns);
-    const auto shifted = [&](vec<T> acc, int64_t i, int64_t j, int64_t k)
-                             __attribute__((always_inline)) { return step(acc, i, first + j, k); };
+    const auto shifted = [&](vec<T>(&acc)[kSums], int64_t i, int64_t j, int64_t some)
+                             __attribute__((always_inline)) { step(acc, i, first + j, some); };
     for (int64_t run = 0; run * kChunk < r; ++run) {
       const int64_t begin = run * kChunk, end = smaller(r, begin + kChunk);
-      fold_columns<T>(0, begin, end, n, total, shifted);
-      add_run(total, run, end == r, n, super, y + first);
+      fold_columns<T, kSums>(0, begin, end, n, totals, shifted);
+      for (int k = 0; k < kSums; ++k) add_run(total[k], run, end == r, n, super[k], y[k] + first);
     }
   }
+}
+
+// One sum of each column.
+template <class T, class Step>
+FASTBP_INLINE void column_sums(int64_t r, int64_t w, T* y, Step step) {
+  T* const one[1] = {y};
+  column_sums<T, 1>(r, w, one, [&](vec<T>(&acc)[1], int64_t i, int64_t j, int64_t n) __attribute__((always_inline)) {
+    acc[0] = step(acc[0], i, j, n);
+  });
 }
 
 // The same from the totals of the runs: run i of column j at run[i * stride + j].

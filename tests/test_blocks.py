@@ -141,7 +141,7 @@ def test_fourier_features():
     [
         ((0, 3), r"\[FourierFeatures\] expected in_features to be an int of at least 1, got 0"),
         ((3, 1.5), r"\[FourierFeatures\] expected features to be an int of at least 1, got 1.5"),
-        ((3, 3, -1.0), r"\[FourierFeatures\] expected scale of at least 0, got -1.0"),
+        ((3, 3, -1.0), r"\[FourierFeatures\] expected scale ≥ 0, got -1.0"),
     ],
 )
 def test_fourier_features_say_what_they_expect(arguments, message):
@@ -204,13 +204,78 @@ def test_a_single_feature_sees_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, (3,)), r"\[autoregressive_masks\] expected sizes of at least 1, got 0, \[3\] and 1"),
-        ((3, (0,)), r"\[autoregressive_masks\] expected sizes of at least 1"),
+        ((0, (3,)), r"\[autoregressive_masks\] expected features to be an int of at least 1, got 0"),
+        ((3, (0,)), r"\[autoregressive_masks\] expected hidden\[0\] to be an int of at least 1, got 0"),
         ((3, (4,), 1, [0, 1, 1]), r"\[autoregressive_masks\] expected order as a permutation of 0 to 2, got"),
     ],
 )
 def test_autoregressive_masks_say_what_they_expect(arguments, message):
     with pytest.raises(ValueError, match=message):
+        nn.MaskedLinear.autoregressive_masks(*arguments)
+
+
+# --- what constructors refuse -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: nn.MLP(4, 8, 2), TypeError, r"\[MLP\] expected hidden as a sequence of widths, got 8"),
+        (lambda: nn.MLP(4, "8", 2), TypeError, r"\[MLP\] expected hidden as a sequence of widths, got '8'"),
+        (
+            lambda: nn.MLP(4, (8, 2.5), 2),
+            ValueError,
+            r"\[MLP\] expected hidden\[1\] to be an int of at least 1, got 2.5",
+        ),
+        (lambda: nn.MLP("a", (8,), 2), ValueError, r"\[MLP\] expected in_features to be an int of at least 0, got 'a'"),
+        (lambda: nn.MLP(4, (8,), 2, nn.ReLU()), TypeError, r"\[MLP\] expected activation as what .*, got ReLU\(\)"),
+        (lambda: nn.MLP(4, (8,), 2, "relu"), TypeError, r"\[MLP\] expected activation as what .*, got 'relu'"),
+        (lambda: nn.MLP(4, (8,), 2, dict), TypeError, r"\[MLP\] expected modules, got dict"),
+        (lambda: nn.MLP(4, (8,), 2, norm=3), TypeError, r"\[MLP\] expected norm as what makes a module.*, got 3"),
+        (lambda: nn.MLP(4, (8,), 2, dropout="a"), TypeError, r"\[Dropout\] expected p as a number, got str"),
+        (lambda: nn.Dropout("a"), TypeError, r"\[Dropout\] expected p as a number, got str"),
+        (lambda: nn.Dropout(math.nan), ValueError, r"\[Dropout\] expected p as a finite number, got nan"),
+        (lambda: nn.Residual(3), TypeError, r"\[Residual\] expected a module, got 3"),
+        (lambda: nn.Sine("a"), TypeError, r"\[Sine\] expected omega as a number, got str"),
+        (lambda: nn.LeakyReLU(None), TypeError, r"\[LeakyReLU\] expected negative_slope as a number, got NoneType"),
+        (lambda: nn.FourierFeatures(3, 4, "a"), TypeError, r"\[FourierFeatures\] expected scale as a number, got str"),
+        (lambda: nn.FourierFeatures(3, 4, math.nan), ValueError, r"expected scale as a finite number, got nan"),
+        (lambda: nn.MaskedLinear(3, 2, None), TypeError, r"\[MaskedLinear\] expected mask as a tensor or .*, got None"),
+        (lambda: nn.MaskedLinear(3, 2, "a"), TypeError, r"\[MaskedLinear\] expected mask as a tensor or .*, got 'a'"),
+        (
+            lambda: nn.MaskedLinear(1, 2, [[1], [0.5]]),
+            ValueError,
+            r"\[MaskedLinear\] expected mask of 0 and 1, got 0.5",
+        ),
+        (
+            lambda: nn.MaskedLinear(1, 1, [[math.nan]]),
+            ValueError,
+            r"\[MaskedLinear\] expected mask of 0 and 1, got nan",
+        ),
+        (lambda: nn.MaskedLinear(1, 1, fastbp.tensor([[2]])), ValueError, r"expected mask of 0 and 1, got 2"),
+        (
+            lambda: nn.Embedding(5, 2, padding_idx=1.5),
+            TypeError,
+            r"\[Embedding\] expected padding_idx as an int .* 1.5",
+        ),
+        (lambda: nn.Embedding(5, 2, padding_idx=True), TypeError, r"expected padding_idx as an int or None, got True"),
+    ],
+)
+def test_a_constructor_says_what_it_expects(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, 5), TypeError, r"\[autoregressive_masks\] expected hidden as a sequence of widths, got 5"),
+        (("a", (2,)), ValueError, r"\[autoregressive_masks\] expected features to be an int of at least 1, got 'a'"),
+        ((3, (2,), 1, 3), ValueError, r"\[autoregressive_masks\] expected order as a permutation of 0 to 2, got 3"),
+    ],
+)
+def test_autoregressive_masks_refuse_other_types(arguments, error, message):
+    with pytest.raises(error, match=message):
         nn.MaskedLinear.autoregressive_masks(*arguments)
 
 

@@ -205,3 +205,9 @@ def test_copies(copied):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sample_expects_a_generator():
+    mixture = nn.MixtureDensity(2, 1, 3)(fastbp.ones(4, 2))
+    with pytest.raises(TypeError, match=r"\[Mixture.sample\] expected generator as a Generator or None, got 3"):
+        mixture.sample(3)

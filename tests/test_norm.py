@@ -5,6 +5,7 @@ Values and gradients are compared with PyTorch's in the table of operations (op_
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,18 @@ def test_layer_norm_without_weight_or_bias(given, dtype):
         results.append([y.detach().numpy(), *[p.grad.numpy() for p in (x, w, b) if p is not None]])
     for expected, actual in zip(*results, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=3e-5 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [1e4 + 1 / 3, -1e9 / 7, 0.1])
+@pytest.mark.parametrize("n", [3, 100, 700])
+def test_what_is_constant_becomes_0(n, value, dtype, backend):
+    """The rounding of the mean is no deviation."""
+    x = np.full((n, n), value, dtype)
+    with fastbp.backend(backend):
+        assert not F.layer_norm(fastbp.tensor(x), n).numpy().any()
+        assert not F.batch_norm(fastbp.tensor(x), None, None, training=True).numpy().any()
 
 
 @pytest.mark.parametrize("norm", [F.layer_norm, F.rms_norm])
@@ -209,7 +222,19 @@ def test_nothing_is_counted_or_moved_where_a_batch_is_refused():
     mean, count = fastbp.zeros(5), fastbp.zeros((), dtype=fastbp.int64)
     with pytest.raises(ValueError, match=r"\[batch_norm\] expected more than one value of each channel in training"):
         F.batch_norm(fastbp.ones(1, 5), mean, fastbp.ones(5), training=True, batches=count)
-    assert mean.tolist() == [0] * 5 and count.item() == 0
+    variance, apart = fastbp.ones(5), fastbp.zeros(5, 2)[:, 0]
+    for options, momentum in itertools.product(
+        ({"eps": "a"}, {"eps": -1.0}, {"running_mean": apart}, {"running_var": apart}), (0.1, None)
+    ):
+        given = {"running_mean": mean, "running_var": variance, "momentum": momentum, **options}
+        with pytest.raises(
+            (TypeError, ValueError), match=rf"\[batch_norm.*\] expected (a contiguous )?{next(iter(options))}"
+        ):
+            F.batch_norm(fastbp.ones(4, 5), training=True, batches=count, **given)
+    for momentum in ("a", float("nan"), 2.0):
+        with pytest.raises((TypeError, ValueError), match=r"\[batch_norm\] expected momentum"):
+            F.batch_norm(fastbp.ones(4, 5), mean, variance, training=True, momentum=momentum, batches=count)
+    assert mean.tolist() == [0] * 5 and variance.tolist() == [1] * 5 and count.item() == 0
     assert F.batch_norm(fastbp.ones(1, 5), mean, fastbp.ones(5)).shape == (1, 5)
     assert F.batch_norm(fastbp.ones(1, 5, 2), None, None, training=True).tolist() == [[[0.0, 0.0]] * 5]
 

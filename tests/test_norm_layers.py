@@ -219,8 +219,8 @@ def test_conversion_keeps_the_count_an_integer():
         (lambda: nn.LayerNorm(()), r"\[LayerNorm\] expected normalized_shape of at least one dimension, got \(\)"),
         (lambda: nn.RMSNorm((2, -1)), r"\[RMSNorm\] expected at most 8 sizes ≥ 0"),
         (lambda: nn.BatchNorm1d(-1), r"\[BatchNorm1d\] expected num_features to be an int of at least 0, got -1"),
-        (lambda: nn.BatchNorm1d(3)(fastbp.ones(3)), r"\[BatchNorm1d\] expected input of shape \(N, C\) or \(N, C, L\)"),
-        (lambda: nn.BatchNorm1d(3)(fastbp.ones(2, 4)), r"\[batch_norm\] expected running_mean of shape \(4,\), got"),
+        (lambda: nn.BatchNorm1d(3)(fastbp.ones(3)), r"\[BatchNorm1d\] expected input \(N, C\) or \(N, C, L\) with"),
+        (lambda: nn.BatchNorm1d(3)(fastbp.ones(2, 4)), r"expected input .* with C = 3, got \(2, 4\)"),
         (lambda: nn.BatchNorm1d(3)(fastbp.ones(1, 3)), r"\[batch_norm\] expected more than one value of each channel"),
         (
             lambda: nn.LayerNorm(3)(fastbp.ones(2, 4)),
@@ -231,3 +231,28 @@ def test_conversion_keeps_the_count_an_integer():
 def test_layers_say_what_they_expect(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm, nn.RMSNorm, nn.BatchNorm1d])
+@pytest.mark.parametrize(
+    ("eps", "error"), [("a", TypeError), (True, TypeError), (-1.0, ValueError), (np.nan, ValueError)]
+)
+def test_eps_is_checked_at_construction(layer, eps, error):
+    with pytest.raises(error, match=rf"\[{layer.__name__}\] expected eps (as a .*number|≥ 0), got "):
+        layer(3, eps=eps)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "error"),
+    [("a", TypeError), (np.nan, ValueError), (2.0, ValueError), (-0.1, ValueError), (True, TypeError)],
+)
+def test_momentum_is_checked_at_construction(momentum, error):
+    with pytest.raises(error, match=r"\[BatchNorm1d\] expected momentum (as a .*number|[≤≥] [01]), got "):
+        nn.BatchNorm1d(3, momentum=momentum)
+
+
+def test_an_epsilon_is_none_in_rms_norm_alone():
+    assert nn.RMSNorm(3, eps=None).eps is None
+    for layer in (nn.LayerNorm, nn.BatchNorm1d):
+        with pytest.raises(TypeError, match=rf"\[{layer.__name__}\] expected eps as a number, got NoneType"):
+            layer(3, eps=None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastbp import ops
 from fastbp.nn.module import Module
+from fastbp.ops.loss.fused import number_of
 from fastbp.ops.unary import __all__ as ELEMENTWISE
 from fastbp.tensor import Tensor
 
@@ -32,6 +33,8 @@ class Activation(Module):
             raise TypeError(f"[{type(self).__name__}] expected options {self.options}: {error}") from None
         given.apply_defaults()
         for name, value in given.arguments.items():
+            if isinstance(self.options.parameters[name].default, float):
+                number_of(value, type(self).__name__, name)
             setattr(self, name, value)
 
     def forward(self, input: Tensor) -> Tensor:

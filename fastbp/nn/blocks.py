@@ -12,6 +12,7 @@ from fastbp.nn.container import ModuleList, Sequential
 from fastbp.nn.dropout import Dropout
 from fastbp.nn.linear import Linear
 from fastbp.nn.module import Module
+from fastbp.nn.parameter import require_size, widths_of
 from fastbp.tensor import Tensor
 
 
@@ -21,7 +22,8 @@ class MLP(Sequential):
         norm(width), where it is given; activation(); Dropout(dropout), where it is above 0.
 
     activation: makes a module, a class such as nn.Tanh for example. norm: makes a module for a width, such as
-    nn.LayerNorm. bias: of all Linear layers. A Sequential: modules are named "0", "1", ….
+    nn.LayerNorm. bias: of all Linear layers. A Sequential: modules are named "0", "1", …. Raises TypeError for hidden
+    that is no sequence and for an activation or norm that makes no module, ValueError for sizes.
     """
 
     def __init__(
@@ -34,27 +36,40 @@ class MLP(Sequential):
         norm: Callable[[int], Module] | None = None,
         bias: bool = True,
     ) -> None:
+        widths = (in_features, *widths_of("MLP", hidden))
+        require_size("MLP", in_features=in_features, out_features=out_features)
+        _require_maker("activation", activation)
+        if norm is not None:
+            _require_maker("norm", norm)
+
         def modules() -> Iterator[Module]:
-            for inputs, outputs in pairwise((in_features, *hidden)):
+            for inputs, outputs in pairwise(widths):
                 yield Linear(inputs, outputs, bias)
                 if norm is not None:
                     yield norm(outputs)
                 yield activation()
                 if dropout:
                     yield Dropout(dropout)
-            yield Linear((in_features, *hidden)[-1], out_features, bias)
+            yield Linear(widths[-1], out_features, bias)
 
         super().__init__(*modules())
+
+
+def _require_maker(name: str, value: Any) -> None:
+    if isinstance(value, Module) or not callable(value):
+        raise TypeError(f"[MLP] expected {name} as what makes a module, such as a class, got {value!r}")
 
 
 class Residual(Module):
     """y = x + module(x), for a module that keeps the shape (He et al., 2016).
 
-    Raises ValueError where it does not.
+    Raises ValueError where it does not, TypeError for what is no module.
     """
 
     def __init__(self, module: Module) -> None:
         super().__init__()
+        if not isinstance(module, Module):
+            raise TypeError(f"[Residual] expected a module, got {module!r}")
         self.module = module
 
     def forward(self, input: Tensor) -> Tensor:

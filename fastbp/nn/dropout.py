@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastbp import ops
 from fastbp.nn.module import Module
+from fastbp.ops.loss.fused import number_of
 from fastbp.tensor import Tensor
 
 
@@ -16,9 +17,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"[Dropout] expected a probability p between 0 and 1, got {p!r}")
-        self.p = p
+        self.p = number_of(p, "Dropout", "p", least=0, most=1)
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.dropout(input, self.p, self.training)

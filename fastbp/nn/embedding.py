@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any
 
 from fastbp import ops
@@ -29,6 +30,8 @@ class Embedding(Module):
     ) -> None:
         super().__init__()
         require_size("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        if isinstance(padding_idx, bool) or not isinstance(padding_idx, (int, NoneType)):
+            raise TypeError(f"[Embedding] expected padding_idx as an int or None, got {padding_idx!r}")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(
                 f"[Embedding] expected padding_idx from {-num_embeddings} to {num_embeddings - 1}, got {padding_idx}"

@@ -9,6 +9,7 @@ from fastbp import ops
 from fastbp.nn import init
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import empty, require_size
+from fastbp.ops.loss.fused import number_of
 from fastbp.tensor import Tensor
 
 
@@ -26,12 +27,10 @@ class FourierFeatures(Module):
     ) -> None:
         super().__init__()
         require_size("FourierFeatures", 1, in_features=in_features, features=features)
-        if not scale >= 0:
-            raise ValueError(f"[FourierFeatures] expected scale of at least 0, got {scale!r}")
         self.in_features = in_features
         self.features = features
-        self.scale = scale
-        self.register_buffer("B", init.normal_(empty((features, in_features), device, dtype), 0.0, scale))
+        self.scale = number_of(scale, "FourierFeatures", "scale", least=0)
+        self.register_buffer("B", init.normal_(empty((features, in_features), device, dtype), 0.0, self.scale))
 
     def forward(self, input: Tensor) -> Tensor:
         phase = ops.linear(input, self.B) * (2 * math.pi)

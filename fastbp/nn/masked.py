@@ -9,6 +9,7 @@ import numpy as np
 
 from fastbp import ops
 from fastbp.nn.linear import Linear
+from fastbp.nn.parameter import require_size, widths_of
 from fastbp.tensor import Tensor, tensor
 
 
@@ -17,7 +18,8 @@ class MaskedLinear(Linear):
 
     x (..., in_features), weight w and the buffer mask (out_features, in_features), bias b (out_features,). The mask is
     a tensor or an array of that shape, true or 1 where a weight takes part, and is kept in the dtype of the weight,
-    whose other elements have a gradient of 0. Source: Germain et al., 2015 (MADE).
+    whose other elements have a gradient of 0. Raises ValueError for other shapes and values, TypeError for what holds
+    no numbers. Source: Germain et al., 2015 (MADE).
     """
 
     mask: Tensor
@@ -32,10 +34,15 @@ class MaskedLinear(Linear):
         dtype: Any = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
-        mask = mask if isinstance(mask, Tensor) else tensor(np.asarray(mask))
-        if mask.shape != self.weight.shape:
-            raise ValueError(f"[MaskedLinear] expected mask of shape {self.weight.shape}, got {mask.shape}")
-        self.register_buffer("mask", mask.detach().to(self.weight.dtype, copy=True).to(device=device))
+        values = np.asarray(mask.detach().numpy() if isinstance(mask, Tensor) else mask)
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"[MaskedLinear] expected mask as a tensor or an array of numbers, got {mask!r}")
+        if values.shape != self.weight.shape:
+            raise ValueError(f"[MaskedLinear] expected mask of shape {self.weight.shape}, got {values.shape}")
+        other = values[(values != 0) & (values != 1)]
+        if other.size:
+            raise ValueError(f"[MaskedLinear] expected mask of 0 and 1, got {other[0]}")
+        self.register_buffer("mask", tensor(values).to(self.weight.dtype).to(device=device))
 
     def forward(self, input: Tensor) -> Tensor:
         return ops.linear(input, self.weight * self.mask, self.bias)
@@ -49,13 +56,14 @@ class MaskedLinear(Linear):
 
         order: the place of each feature, a permutation of 0 to features − 1 (default: as they lie). Units of hidden
         layers see the features up to a place of their own, and those places take turns. Bool tensors (out, in).
-        Raises ValueError for sizes below 1 and for an order that is no permutation. Source: Germain et al., 2015.
+        Raises ValueError for sizes below 1 and for an order that is no permutation, TypeError for hidden that is no
+        sequence. Source: Germain et al., 2015.
         """
         op = "autoregressive_masks"
-        if min(features, outputs, *hidden) < 1:
-            raise ValueError(f"[{op}] expected sizes of at least 1, got {features}, {list(hidden)} and {outputs}")
+        require_size(op, 1, features=features, outputs=outputs)
+        hidden = widths_of(op, hidden)
         places = np.arange(features) if order is None else np.asarray(order)
-        if sorted(places.tolist()) != list(range(features)):
+        if places.shape != (features,) or set(places.tolist()) != set(range(features)):
             raise ValueError(f"[{op}] expected order as a permutation of 0 to {features - 1}, got {order}")
         masks, seen = [], places
         for width in hidden:

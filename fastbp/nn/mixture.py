@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any, NamedTuple
 
 from fastbp import ops
@@ -39,6 +40,8 @@ class Mixture(NamedTuple):
         k is the largest of logits + G with independent Gumbel numbers G = −log(−log U), then t = μ_k + σ_k·z, z normal.
         Random numbers come from `generator`, or from the one that `manual_seed` sets.
         """
+        if not isinstance(generator, (Generator, NoneType)):
+            raise TypeError(f"[Mixture.sample] expected generator as a Generator or None, got {generator!r}")
         n, _, dims = self.means.shape
         dtype = self.means.dtype
         with no_grad():

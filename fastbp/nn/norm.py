@@ -9,7 +9,8 @@ from fastbp.dtypes import int64
 from fastbp.nn import init
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Parameter, empty, require_size
-from fastbp.ops.common import sizes_from
+from fastbp.ops.common import as_tensor_operand, sizes_from
+from fastbp.ops.loss.fused import number_of
 from fastbp.tensor import Tensor, filled
 
 
@@ -27,7 +28,7 @@ class _OverLast(Module):
         self.normalized_shape = sizes_from(name, (normalized_shape,))
         if not self.normalized_shape:
             raise ValueError(f"[{name}] expected normalized_shape of at least one dimension, got ()")
-        self.eps = eps
+        self.eps = None if eps is None else number_of(eps, name, "eps", least=0)
         self.elementwise_affine = elementwise_affine
         self.weight = Parameter(empty(self.normalized_shape, device, dtype)) if elementwise_affine else None
 
@@ -58,6 +59,7 @@ class LayerNorm(_OverLast):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        number_of(eps, "LayerNorm", "eps", least=0)  # None is for RMS norm alone
         super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
         self.bias = Parameter(empty(self.normalized_shape, device, dtype)) if elementwise_affine and bias else None
         self.reset_parameters()
@@ -128,8 +130,8 @@ class BatchNorm1d(Module):
         super().__init__()
         require_size("BatchNorm1d", num_features=num_features)
         self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
+        self.eps = number_of(eps, "BatchNorm1d", "eps", least=0)
+        self.momentum = None if momentum is None else number_of(momentum, "BatchNorm1d", "momentum", least=0, most=1)
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape, tracked = (num_features,), track_running_stats
@@ -155,8 +157,11 @@ class BatchNorm1d(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.ndim not in (2, 3):
-            raise ValueError(f"[BatchNorm1d] expected input of shape (N, C) or (N, C, L), got {input.shape}")
+        shape = as_tensor_operand(input, "BatchNorm1d").shape
+        if len(shape) not in (2, 3) or shape[1] != self.num_features:
+            raise ValueError(
+                f"[BatchNorm1d] expected input (N, C) or (N, C, L) with C = {self.num_features}, got {shape}"
+            )
         tracks = self.training and self.track_running_stats
         own = self.training or self.running_mean is None
         return ops.batch_norm(

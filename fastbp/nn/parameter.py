@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastbp.dtypes import as_dtype, float32
@@ -32,6 +33,15 @@ class Parameter(Tensor):
 def empty(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Tensor:
     """An uninitialised tensor for a layer, float32 unless a dtype is given."""
     return new(shape, float32 if dtype is None else as_dtype(dtype)).to(device=device)
+
+
+def widths_of(layer: str, hidden: Any) -> tuple[int, ...]:
+    """Widths of hidden layers, checked to be a sequence of integers."""
+    if isinstance(hidden, str) or not isinstance(hidden, Iterable):
+        raise TypeError(f"[{layer}] expected hidden as a sequence of widths, got {hidden!r}")
+    widths = tuple(hidden)
+    require_size(layer, 1, **{f"hidden[{i}]": width for i, width in enumerate(widths)})
+    return widths
 
 
 def require_size(layer: str, least: int = 0, **sizes: Any) -> None:

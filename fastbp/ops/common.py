@@ -26,6 +26,11 @@ def like(x: Tensor) -> Tensor:
     return Tensor(x.buffer.empty_like())
 
 
+def shaped(x: Any, shape: tuple[int, ...]) -> Any:
+    """A tensor, or a contiguous buffer, in the shape that a kernel takes: mostly it has that already."""
+    return x if x.shape == shape else x.reshape(shape)
+
+
 def as_operand(x: Any, op: str) -> Any:
     """A tensor or a Python number; arrays and NumPy scalars are taken, anything else is a TypeError."""
     if isinstance(x, (Tensor, float, int)):

@@ -363,10 +363,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     if x.ndim != 2:
         raise ValueError(f"[{op}] expected weight of shape (n, d), got {x.shape}")
     n, d = x.shape
-    if padding_idx is None:
-        rows = _gather(x, index)
-    elif isinstance(padding_idx, int) and -n <= padding_idx < n:
-        rows = _padded_gather(x, index, padding_idx % n)
-    else:
+    if padding_idx is not None and not (isinstance(padding_idx, int) and -n <= padding_idx < n):
         raise ValueError(f"[{op}] expected padding_idx from {-n} to {n - 1}, got {padding_idx!r}")
+    try:
+        rows = _gather(x, index) if padding_idx is None else _padded_gather(x, index, padding_idx % n)
+    except IndexError as error:  # in the name of a kernel, which means nothing to who called the operation
+        raise IndexError(f"[{op}] {str(error).partition('] ')[2]}") from None
     return reshape(rows, (*index.shape, d))

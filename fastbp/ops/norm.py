@@ -15,10 +15,11 @@ from fastbp.autograd import mode
 from fastbp.dtypes import DType, int64
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
-from fastbp.ops.common import as_tensor_operand, backend_of, like, shape_from
+from fastbp.ops.common import as_tensor_operand, backend_of, like, shape_from, shaped
 from fastbp.ops.inplace import add_
+from fastbp.ops.loss.fused import number_of
 from fastbp.ops.reduce import mean as mean_of
-from fastbp.ops.shape import movedim, reshape
+from fastbp.ops.shape import movedim
 from fastbp.ops.unary import reciprocal, sqrt, square
 from fastbp.tensor import Tensor, contiguous
 
@@ -96,10 +97,10 @@ def _over_last(
         raise ValueError(f"[{op}] expected input of shape (..., {', '.join(map(str, shape))}), got {x.shape}")
     cols = math.prod(shape)
     w, b = (_parameter(op, name, p, shape, x.dtype) for name, p in (("weight", weight), ("bias", bias)))
-    w, b = (None if p is None else _shaped(p, (cols,)) for p in (w, b))
-    epsilon = float(np.finfo(x.dtype.dtype).eps) if eps is None else float(eps)
-    y = _row_norm(_shaped(x, (math.prod(x.shape[:kept]), cols)), w, b, epsilon, centered)
-    return _shaped(y, x.shape)
+    w, b = (None if p is None else shaped(p, (cols,)) for p in (w, b))
+    epsilon = float(np.finfo(x.dtype.dtype).eps) if eps is None else number_of(eps, op, "eps", least=0)
+    y = _row_norm(shaped(x, (math.prod(x.shape[:kept]), cols)), w, b, epsilon, centered)
+    return shaped(y, x.shape)
 
 
 def layer_norm(
@@ -112,7 +113,8 @@ def layer_norm(
     """y = (x − μ)/√(σ² + ε)·w + b, with mean μ and variance σ² (biased) over the last dimensions of x, those of
     normalized_shape, which w and b have too (Ba, Kiros and Hinton, 2016).
 
-    Raises ValueError for shapes that do not fit, TypeError for operands that are not tensors of one floating dtype.
+    Raises ValueError for shapes that do not fit and for eps < 0, TypeError for operands that are not tensors of one
+    floating dtype.
     """
     return _over_last("layer_norm", input, normalized_shape, weight, bias, eps, True)
 
@@ -196,9 +198,9 @@ def _by_own_statistics(
         matrix,
         _buffer(w),
         _buffer(b),
-        _buffer(batches) if momentum is None else None,
+        _buffer(batches),
         eps,
-        0.0 if momentum is None else float(momentum),
+        0.0 if momentum is None else momentum,
         *[None if r is None else r.buffer for r in running],
         y.buffer,
         mean,
@@ -248,8 +250,9 @@ def batch_norm(
     variance. Otherwise μ and σ² are the running statistics. Source: Ioffe and Szegedy, 2015.
     batches: an int64 tensor of one element that counts the batches of training, and is advanced here.
     momentum: with None m = 1/batches, so that the running statistics are means over all batches.
-    Raises ValueError for shapes that do not fit, for a single value of a channel in training, and for running
-    statistics that are missing otherwise; TypeError for operands that are not tensors of one floating dtype.
+    Raises ValueError for shapes that do not fit, for a single value of a channel in training, for running statistics
+    that are missing otherwise, for eps < 0 and for momentum outside of 0 .. 1; TypeError for operands that are not
+    tensors of one floating dtype. Nothing is counted or moved then.
     """
     op = "batch_norm"
     x = _floating(op, input)
@@ -257,30 +260,34 @@ def batch_norm(
         raise ValueError(f"[{op}] expected input of shape (N, C) or (N, C, ...), got {x.shape}")
     given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     mean, variance, w, b = (_parameter(op, name, p, x.shape[1:2], x.dtype) for name, p in given.items())
+    epsilon = number_of(eps, op, "eps", least=0)
     channels_last = movedim(x, 1, -1) if x.ndim > 2 else x
-    matrix = _shaped(channels_last, (math.prod(channels_last.shape[:-1]), x.shape[1]))
+    matrix = shaped(channels_last, (math.prod(channels_last.shape[:-1]), x.shape[1]))
     if training:
         if matrix.shape[0] < 2:
             raise ValueError(f"[{op}] expected more than one value of each channel in training, got input {x.shape}")
-        _count(op, batches, momentum)
-        y = _by_own_statistics(matrix, w, b, float(eps), momentum, (mean, variance), batches)
+        if momentum is not None:
+            momentum = number_of(momentum, op, "momentum", least=0, most=1)
+        _check_count(op, batches, momentum)
+        counted = None if batches is None or momentum is not None else batches + 1
+        y = _by_own_statistics(matrix, w, b, epsilon, momentum, (mean, variance), counted)
+        if batches is not None:
+            add_(batches, 1)  # last, so that a batch that the kernel refuses is not counted
     elif mean is None or variance is None:
         raise ValueError(f"[{op}] expected running_mean and running_var outside of training, got None")
     else:
-        y = _by_given_statistics(matrix, w, b, float(eps), mean, variance)
-    y = _shaped(y, channels_last.shape)
+        y = _by_given_statistics(matrix, w, b, epsilon, mean, variance)
+    y = shaped(y, channels_last.shape)
     return movedim(y, -1, 1) if x.ndim > 2 else y
 
 
-def _count(op: str, batches: Tensor | None, momentum: float | None) -> None:
-    """Advances the number of batches."""
+def _check_count(op: str, batches: Tensor | None, momentum: float | None) -> None:
     if batches is None:
         if momentum is None:
             raise ValueError(f"[{op}] expected momentum or batches, got neither")
         return
     if not isinstance(batches, Tensor) or batches.dtype is not int64 or batches.numel() != 1:
         raise ValueError(f"[{op}] expected batches as an int64 tensor of one element, got {batches!r}")
-    add_(batches, 1)
 
 
 # ---------------------------------------------------------------- operands
@@ -291,11 +298,6 @@ def _floating(op: str, x: Any) -> Tensor:
     if not x.dtype.is_floating_point:
         raise TypeError(f"[{op}] expected input of floating dtype, got {x.dtype}")
     return x
-
-
-def _shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """x in the shape that the kernels take: mostly it has that already."""
-    return x if x.buffer.shape == shape else reshape(x, shape)
 
 
 def _parameter(op: str, name: str, p: Any, shape: tuple[int, ...], dtype: DType) -> Tensor | None:

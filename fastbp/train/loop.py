@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
@@ -55,9 +54,12 @@ def fit(
 
     Ctrl-C ends the run: the curves of the finished epochs are returned with `interrupted` set. The model is left in the
     mode, train or eval, in which it came. Raises ValueError if an epoch has no batch, FloatingPointError if the loss
-    becomes NaN or infinite (that step is not taken), TypeError for data that can be iterated only once.
+    becomes NaN or infinite (that step is not taken), TypeError for data that can be iterated only once and for metrics
+    and callbacks that are none.
     """
-    epochs = operator.index(epochs)
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)):
+        raise TypeError(f"[fit] expected epochs as an integer, got {epochs!r}")
+    epochs = int(epochs)
     if epochs < 1:
         raise ValueError(f"[fit] expected epochs >= 1, got {epochs}")
     if schedule not in ("epoch", "batch"):
@@ -68,8 +70,8 @@ def fit(
     for name, batches in (("data", data), ("validation", validation)):
         if isinstance(batches, Iterator):
             raise TypeError(f"[fit] expected {name} that can be iterated in every epoch, got {type(batches).__name__}")
-    measures = _named(metrics)
-    hooks = [entry if isinstance(entry, Callback) else FunctionCallback(entry) for entry in callbacks]
+    measures = _named("fit", metrics)
+    hooks = [_hook(entry) for entry in _entries("fit", "callbacks", callbacks)]
 
     run = Run(model, optimizer, epochs)
     after_batch = scheduler.step if scheduler is not None and schedule == "batch" else _nothing
@@ -118,7 +120,7 @@ def evaluate(
     data, loss, metrics, compile and the means as in `fit`. Returns {"loss": ..., metric: ...}. Raises ValueError for no
     batch.
     """
-    measures = _named(metrics)
+    measures = _named("evaluate", metrics)
     names = [*(["loss"] if loss is not None else []), *measures]
     return _measure(model, measuring(model, loss, list(measures.values()), compile), data, names)
 
@@ -199,11 +201,34 @@ def _evaluating(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _named(metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metric]:
-    named = dict(metrics) if isinstance(metrics, Mapping) else {metric.__name__: metric for metric in metrics}
+def _named(function: str, metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        named = dict(metrics)
+    else:
+        metrics = _entries(function, "metrics", metrics)
+        named = {getattr(metric, "__name__", None): metric for metric in metrics}
+    for name, metric in named.items():
+        if not callable(metric):
+            raise TypeError(f"[{function}] expected metrics as functions of (prediction, y), got {metric!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"[{function}] expected metrics by name, {{'name': function}}, as {metric!r} has none")
     if "loss" in named or len(named) != len(metrics):
-        raise ValueError("[fit] expected metrics with names of their own, other than 'loss'")
+        raise ValueError(f"[{function}] expected metrics with names of their own, other than 'loss'")
     return named
+
+
+def _entries(function: str, name: str, values: Any) -> list[Any]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"[{function}] expected {name} as a sequence, got {values!r}")
+    return list(values)
+
+
+def _hook(entry: Any) -> Callback:
+    if isinstance(entry, Callback):
+        return entry
+    if not callable(entry):
+        raise TypeError(f"[fit] expected callbacks as Callback objects or functions of the run, got {entry!r}")
+    return FunctionCallback(entry)
 
 
 def _nothing() -> None: ...

@@ -136,7 +136,8 @@ def training(
     compiled: bool,
     watchers: Sequence[StepCallback] = (),
 ) -> Steps:
-    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight.
+    """Steps that train on each batch; `after` follows each. A loss that is not finite changes no weight and no
+    buffer.
 
     watchers: measure between backward and the optimizer's step.
     """
@@ -155,16 +156,19 @@ def training(
 
     def eager(x: Tensor, y: Tensor, *weight: Tensor) -> Values:
         optimizer.zero_grad()
+        before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
         prediction = model(x)
         value = _loss_value(loss, prediction, y, *weight)
         number = value.item()
         if not math.isfinite(number):
+            for buffer, old in before:
+                buffer.copy_(old)
             return [number]
         value.backward()
         watched = [_watched(watcher) for watcher in watchers]
         optimizer.step()
         with no_grad():
-            values = [number, *(_number(metric(prediction, y)) for metric in metrics)]
+            values = [number, *(_number(metric, metric(prediction, y)) for metric in metrics)]
         after()
         for watcher, tensor in zip(watchers, watched):
             watcher.record(tensor.numpy()[None])
@@ -184,7 +188,7 @@ def measuring(model: Any, loss: Callable[..., Tensor] | None, metrics: Sequence[
     def eager(x: Tensor, y: Tensor, *weight: Tensor) -> Values:
         prediction = model(x)
         values = [] if loss is None else [_loss_value(loss, prediction, y, *weight).item()]
-        return [*values, *(_number(metric(prediction, y)) for metric in metrics)]
+        return [*values, *(_number(metric, metric(prediction, y)) for metric in metrics)]
 
     return Steps("evaluate", program, eager, compiled)
 
@@ -202,7 +206,10 @@ def _weight(batch: Sequence[Tensor]) -> Tensor:
 def _measured(metric: Metric, prediction: Tensor, y: Tensor) -> Tensor:
     value = metric(prediction, y)
     if not isinstance(value, Tensor):
-        raise CompileError(f"the metric {getattr(metric, '__name__', metric)!r} returns a number, not a tensor")
+        _number(metric, value)  # refuses what no step could use
+        raise CompileError(f"the metric {_name_of(metric)!r} returns a number, not a tensor")
+    if value.numel() != 1:
+        raise _not_a_number(metric, value)
     return value
 
 
@@ -223,8 +230,23 @@ def _loss_value(loss: Callable[..., Tensor], prediction: Tensor, y: Tensor, *wei
     return value
 
 
-def _number(value: Any) -> float:
-    return float(value.item() if hasattr(value, "item") else value)
+def _number(metric: Metric, value: Any) -> float:
+    many = isinstance(value, Tensor) and value.numel() != 1
+    if many or isinstance(value, str):  # float would take "1"
+        raise _not_a_number(metric, value)
+    try:
+        return float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError):
+        raise _not_a_number(metric, value) from None
+
+
+def _not_a_number(metric: Metric, value: Any) -> TypeError:
+    got = f"shape {value.shape}" if isinstance(value, Tensor) else repr(value)
+    return TypeError(f"[fit] expected the metric {_name_of(metric)!r} to return one number, got {got}")
+
+
+def _name_of(metric: Metric) -> str:
+    return getattr(metric, "__name__", repr(metric))
 
 
 def _unpack(function: str, batch: Sequence[Any]) -> Sequence[Any]:

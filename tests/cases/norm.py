@@ -37,6 +37,14 @@ def hard(draw: Draw, T: np.dtype) -> np.ndarray:
     return x
 
 
+def beside(draw: Draw, T: np.dtype, rows: int, cols: int) -> np.ndarray:
+    """Rows far from 0: small deviations about ever larger means, and constants that no sum is exact for."""
+    x = draw.values(T, rows, cols)
+    x += (10.0 ** (np.arange(rows) % 9) * (-1.0) ** np.arange(rows)).astype(T)[:, None]
+    x[1::3] = (10.0 ** (np.arange(rows) % 9)[1::3] + 1 / 3).astype(T)[:, None]
+    return x
+
+
 def affine(draw: Draw, T: np.dtype, cols: int, w: bool = True, b: bool = True) -> tuple[Any, Any]:
     return draw.values(T, cols) if w else None, draw.values(T, cols) if b else None
 
@@ -90,6 +98,8 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     for centered in (False, True):
         yield row_forward(draw, T, hard(draw, T), centered)
+        for cols in (7, 100, 1030):
+            yield row_forward(draw, T, beside(draw, T, 18, cols), centered)
         values = row_forward(draw, T, draw.values(T, 5, 7), centered)
         values[1][3], values[2][4] = np.nan, np.inf
         yield values
@@ -111,6 +121,7 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     for centered in (False, True):
         yield row_backward_input(draw, T, hard(draw, T), centered)
+        yield row_backward_input(draw, T, beside(draw, T, 18, 100), centered)
         values = row_backward_input(draw, T, draw.values(T, 5, 19), centered)
         values[0][0, 3], values[0][1, 4], values[0][2], values[0][3] = np.nan, np.inf, 0.0, -0.0
         yield values
@@ -186,6 +197,8 @@ def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
 @case("batch_norm_forward", "special")
 def _(draw: Draw, T: np.dtype) -> Iterator[list[Any]]:
     yield batch_forward(draw, T, np.ascontiguousarray(hard(draw, T).T))
+    for rows in (7, 100, 1030):
+        yield batch_forward(draw, T, np.ascontiguousarray(beside(draw, T, 18, rows).T))
     values = batch_forward(draw, T, draw.values(T, 5, 7))
     values[1][3], values[2][4], values[6][0], values[7][1] = np.nan, np.inf, np.inf, np.nan
     yield values

@@ -1,7 +1,8 @@
 """Normalisation of a matrix (rows, cols): layer norm and RMS norm over its rows, batch norm over its columns.
 
 With μ and r = 1/√(Σ(x − μ)²/n + ε) of n terms, y = (x − μ)·r·w + b, where w and b (cols,) may be absent. Evaluated in
-float64, the mean first and then the squares of what lies beside it; statistics of no terms are NaN.
+float64, the mean first and then the squares of what lies beside it, both corrected by the sum of what lies beside it
+(Chan, Golub and LeVeque, 1983); statistics of no terms are NaN.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ def wide(*operands: Any) -> Any:
 
 def statistics(x: np.ndarray, axis: int, centered: bool = True) -> tuple[Any, Any]:
     """(mean, sum of the squares about it) along an axis; about 0 if not centered."""
-    mean = np.sum(x, axis=axis, keepdims=True) / np.float64(x.shape[axis]) if centered else np.float64(0)
-    return mean, np.sum(np.square(x - mean), axis=axis, keepdims=True)
+    if not centered:
+        return np.float64(0), np.sum(np.square(x), axis=axis, keepdims=True)
+    n = np.float64(x.shape[axis])
+    mean = np.sum(x, axis=axis, keepdims=True) / n
+    d = x - mean
+    error = np.sum(d, axis=axis, keepdims=True) / n
+    error[~np.isfinite(error)] = 0  # an infinite mean stays
+    squares = np.sum(np.square(d), axis=axis, keepdims=True) - n * np.square(error)
+    return mean + error, np.maximum(squares, 0)
 
 
 def affine(normal: np.ndarray, w: np.ndarray | None, b: np.ndarray | None) -> np.ndarray:

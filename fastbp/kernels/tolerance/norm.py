@@ -1,7 +1,7 @@
 """Rules of normalisation.
 
-A mean of n terms is off by at most m = R·Σ|x|/n, R the roundings of a sum; the sum of squares about it then by
-R·Σd² + n·m² (the error of the mean is the same in all terms, whose true deviations d add up to 0), and 1/√(v + ε) by
+A sum over n is off by at most m = R·Σ|x|/n, R the roundings of a sum. The mean, corrected by the deviations d + m
+beside that, is off by R·(Σ|d|/n + m) and its own last rounding; the sum of squares by R·(2·Σd² + 4·n·m²); 1/√(v + ε) by
 what that changes v. With given statistics only the roundings of the equation itself are left.
 """
 
@@ -19,11 +19,14 @@ class Statistics:
 
     def __init__(self, x: np.ndarray, axis: int, epsilon: float, eps: float, centered: bool = True) -> None:
         n, adds = np.float64(x.shape[axis]), roundings(x.shape[axis], eps, LANES if axis else 1)
-        self.mean = np.mean(x, axis=axis, keepdims=True) if centered else np.zeros(1)
-        self.mean_error = (adds + eps) * np.mean(np.abs(x), axis=axis, keepdims=True) if centered else np.zeros(1)
+        zero = np.zeros(1)
+        self.mean = np.mean(x, axis=axis, keepdims=True) if centered else zero
+        rough = (adds + eps) * np.mean(np.abs(x), axis=axis, keepdims=True) if centered else zero
         self.deviation = np.abs(x - self.mean)
+        beside = np.mean(self.deviation, axis=axis, keepdims=True) + rough
+        self.mean_error = (adds + 2 * eps) * beside + eps * np.abs(self.mean) if centered else zero
         squares = np.sum(np.square(self.deviation), axis=axis, keepdims=True)
-        self.squares_error = (adds + 4 * eps) * squares + n * np.square(self.mean_error)
+        self.squares_error = (adds + 4 * eps) * (2 * squares + 4 * n * np.square(rough))
         variance, error = squares / n, self.squares_error / n
         total = variance + epsilon
         above = np.sqrt(total / (np.maximum(variance - error, 0) + epsilon)) - 1

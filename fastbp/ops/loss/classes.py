@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fastbp.dtypes import FLOATING_CODES, int64
 from fastbp.kernels.storage import empty
 from fastbp.ops.binary import where
-from fastbp.ops.common import backend_of, like
+from fastbp.ops.common import backend_of, like, shaped
 from fastbp.ops.loss.fused import Fused, check_reduction, denominator_of, run, tensor_operand, weights_of
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, movedim, reshape
@@ -85,17 +85,12 @@ def _rows_of(
     s = weights_of(sample_weight, (shape[0] if len(shape) > 1 else 1,), dtype, op)
     if s is not None and len(shape) > 2:
         s = reshape(expand(reshape(s, (-1,) + (1,) * (len(shape) - 2)), outside), rows)
-    x = _rows(_classes_last(x, at), (rows, classes))
+    x = shaped(_classes_last(x, at), (rows, classes))
     if probabilities:
-        target = _rows(_classes_last(target.to(dtype), at), (rows, classes))
+        target = shaped(_classes_last(target.to(dtype), at), (rows, classes))
     else:
-        target = _rows(target, (rows,))
+        target = shaped(target, (rows,))
     return Rows(x, target, w, s, outside)
-
-
-def _rows(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """x in the shape that the kernels take: mostly it has that already."""
-    return x if x.buffer.shape == shape else reshape(x, shape)
 
 
 def _classes_last(x: Tensor, at: int) -> Tensor:
@@ -116,7 +111,7 @@ def _composed(
     losses = value(x, target, w)
     losses = losses if s is None else losses * s
     if reduction == "none":
-        return _rows(losses, outside)
+        return shaped(losses, outside)
     total = sum_of(losses)
     if reduction == "sum":
         return total

@@ -13,7 +13,7 @@ from fastbp.autograd import mode
 from fastbp.dtypes import DType
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
-from fastbp.ops.common import backend_of, like
+from fastbp.ops.common import backend_of, like, shaped
 from fastbp.ops.reduce import mean
 from fastbp.ops.reduce import sum as sum_of
 from fastbp.ops.shape import expand, reshape
@@ -103,11 +103,6 @@ def run(loss: Fused, reads: Sequence[Any], denominator: Tensor, shape: tuple[int
         node.composition, node.predictions = composition, predictions
         node.save_for_backward(*inputs, *gradients)
     return y
-
-
-def shaped(buffer: Any, shape: tuple[int, ...]) -> Any:
-    """A contiguous buffer in the shape that a kernel takes: mostly it has that already."""
-    return buffer if buffer.shape == shape else buffer.reshape(shape)
 
 
 def buffer_of(x: Tensor | None, shape: tuple[int, ...]) -> Any:
