@@ -202,6 +202,7 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 def _named(function: str, metrics: Mapping[str, Metric] | Sequence[Metric]) -> dict[str, Metric]:
+    named: dict[Any, Metric]
     if isinstance(metrics, Mapping):
         named = dict(metrics)
     else:
