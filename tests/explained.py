@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import fastbp
 from fastbp.examples import system
 from fastbp.graph import Node, Picture
+
+HAS_GRAPHVIZ = importlib.util.find_spec("graphviz") is not None
+needs_dot = pytest.mark.skipif(
+    shutil.which("dot") is None or not HAS_GRAPHVIZ, reason="needs the package graphviz and its program dot"
+)
 
 # The names of the examples whose every number is known.
 NAMES = [
