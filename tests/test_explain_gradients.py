@@ -133,7 +133,7 @@ class TestLocalDerivatives:
             double, triple = Both.apply(x)
             (double * triple).sum().backward()
         node = picture["double"]
-        assert node.output_names == ("double", "triple")
+        assert node.output_names == ("double", "triple") and node.label == "double, triple"
         assert [value.tolist() for value in node.values] == [[2, 4], [3, 6]]
         assert [value.tolist() for value in node.visits[0].upstream] == [[3, 6], [2, 4]]
         assert node.local == (None,) and node.downstream[0].tolist() == [12, 24]

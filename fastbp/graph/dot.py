@@ -85,7 +85,7 @@ def _group(group: Group, opened: set[Group], passes: int) -> Iterable[str]:
 
 
 def _node_lines(node: Node, passes: int) -> list[str]:
-    title = f"<B>{_text(node.name)}</B>" + (f" = {_text(node.expression)}" if node.operation else "")
+    title = f"<B>{_text(node.label)}</B>" + (f" = {_text(node.expression)}" if node.operation else "")
     if node.kind == "constant" and node.name == str(node.value):
         return [title]
     lines = [title, *(line for value in node.values if value is not None for line in _value_lines(value))]
@@ -96,10 +96,10 @@ def _gradient_lines(node: Node, visit: Visit, passes: int) -> list[str]:
     """What arrived, and where that is the sum of several, of which."""
     mark = f"pass {visit.number}: " if passes > 1 else ""
     lines = []
-    for name, value in zip(node.output_names, visit.upstream):
+    for output, (name, value) in enumerate(zip(node.output_names, visit.upstream)):
         if value is None:
             continue
-        parts = node.parts(visit)
+        parts = node.of_output(output).parts(visit)
         if 1 < len(parts) <= 4 and all(part.size == 1 for part in parts):
             lines.append(_coloured(f"{mark}{d(name)} = {' + '.join(map(str, parts))} = {value}", _GRADIENT))
         else:
@@ -135,6 +135,7 @@ def _edges(edges: Iterable[Edge], place: dict[int, str], passes: int) -> Iterabl
 def _edge_lines(edge: Edge) -> list[str]:
     """upstream × local = downstream, or the rule and what it gave."""
     views = ", ".join(view for view in edge.views if view != "ᵀ")  # which the expression shows
+    views = f"{edge.name} {views}".rstrip() if len(edge.source.values) > 1 else views
     lines = [_coloured(views, _QUIET)] if views else []
     visit = edge.target.visits[-1] if edge.target.visits else None
     value = edge.sent(visit) if visit is not None else None

@@ -49,7 +49,12 @@ def _data(nodes: list[Node]) -> dict[str, Any]:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": node.name, "gradients": [d(name) for name in node.output_names], "kind": node.kind}
+    data: dict[str, Any] = {
+        "name": node.name,
+        "names": node.output_names,
+        "gradients": [d(name) for name in node.output_names],
+        "kind": node.kind,
+    }
     data["values"] = [_value(value) for value in node.values]
     if node.operation:
         data |= {"operation": node.operation, "expression": node.expression, "words": node.words, "module": node.module}
@@ -68,10 +73,10 @@ def _is_small(visit: Visit) -> bool:
 
 
 def _edge(edge: Edge) -> dict[str, Any]:
-    slope = f"∂{edge.target.name}/∂{edge.source.name} = {edge.local}" if edge.local else ""
-    rule = f"{d(edge.source.name)} = {edge.gradient}" if edge.gradient else ""
-    views = ", ".join(edge.views)
-    return {"source": edge.source.index, "target": edge.target.index, "views": views, "slope": slope, "rule": rule}
+    slope = f"∂{edge.target.name}/∂{edge.name} = {edge.local}" if edge.local else ""
+    rule = f"{d(edge.name)} = {edge.gradient}" if edge.gradient else ""
+    ends = {"source": edge.source.index, "output": edge.output, "target": edge.target.index}
+    return {**ends, "name": edge.name, "views": ", ".join(edge.views), "slope": slope, "rule": rule}
 
 
 def _events(nodes: list[Node], at: dict[int, int]) -> list[dict[str, Any]]:

@@ -56,8 +56,8 @@ class Picture:
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
-            if node.name == name:
-                return node
+            if name in node.output_names:
+                return node.of_output(node.output_names.index(name))
         raise KeyError(f"[picture] expected the name of a node, got {name!r}")
 
     def __iter__(self) -> Iterator[Node]:

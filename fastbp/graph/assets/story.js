@@ -47,6 +47,8 @@ function arrivedAt(node, moment) {
   return null;
 }
 
+const labelOf = (node) => node.names.join(", ");
+
 function textOf(value) {
   if (value === null) return "none";
   return typeof value === "string" ? value : value.text || `${value.shape} ${value.facts[0]}`;
@@ -77,13 +79,14 @@ function linesOf(value, kind, before = "") {
 function gradientLines(node, moment) {
   const arrived = arrivedAt(node, moment);
   if (!arrived) return [];
-  const parts = arrived.parts.map((part) => textOf(part.value));
-  const short = !arrived.hooked && parts.length > 1 && parts.length <= 4 && arrived.parts.every((part) => typeof part.value === "string");
-  if (!arrived.whole) {
-    const sum = short || parts.length === 1 ? `${parts.join(" + ")} + …` : `${parts.length} parts so far`;
-    return [{text: shorten(`${node.gradients[0]} = ${sum}`, 40), style: "gradient"}];
-  }
   return arrived.values.flatMap((value, i) => {
+    const mine = arrived.parts.filter((part) => part.edge.output === i), parts = mine.map((part) => textOf(part.value));
+    const short = !arrived.hooked && parts.length > 1 && parts.length <= 4 && mine.every((part) => typeof part.value === "string");
+    if (!arrived.whole) {
+      if (!parts.length) return [];
+      const sum = short || parts.length === 1 ? `${parts.join(" + ")} + …` : `${parts.length} parts so far`;
+      return [{text: shorten(`${node.gradients[i]} = ${sum}`, 40), style: "gradient"}];
+    }
     if (short && typeof value === "string") return [{text: `${node.gradients[i]} = ${parts.join(" + ")} = ${value}`, style: "gradient"}];
     return linesOf(value, "gradient", `${node.gradients[i]} = `);
   });
@@ -103,7 +106,7 @@ function cardLines(item, moment) {
     }
     return lines;
   }
-  const title = {text: shorten(item.name, 26), style: "title", bold: true};
+  const title = {text: shorten(labelOf(item), 26), style: "title", bold: true};
   if (item.operation !== undefined) title.rest = shorten(` = ${item.expression}`, 34);
   if (item.kind === "constant" && item.name === item.values[0]) return [title];
   const values = isComputed(item, moment) ? item.values.flatMap((value) => linesOf(value, "value")) : [];
@@ -115,11 +118,11 @@ function sentenceOf(model, step) {
   if (!step) return "Before the first step: inputs and parameters have their values";
   const {owner, pass} = step;
   if (owner.isGroup) return pass ? `the gradient goes through ${owner.title}` : `${owner.title} is computed`;
-  if (!pass) return `${owner.name} = ${owner.expression} = ${owner.values.map(textOf).join(", ")}`;
+  if (!pass) return `${labelOf(owner)} = ${owner.expression} = ${owner.values.map(textOf).join(", ")}`;
   const event = model.events[step.from];
-  const sent = event.sent.map(([edge, , value]) => `${textOf(value)} to ${edge.source.name}`);
+  const sent = event.sent.map(([edge, , value]) => `${textOf(value)} to ${edge.name}`);
   const few = sent.length > 3 ? [...sent.slice(0, 3), `… ${sent.length - 3} more`] : sent;
-  return `${owner.name} gets ${event.upstream.map(textOf).join(", ")} and sends ${few.join(", ") || "nothing"}`;
+  return `${labelOf(owner)} gets ${event.upstream.map(textOf).join(", ")} and sends ${few.join(", ") || "nothing"}`;
 }
 
 // What an edge was sent, the longest text first: upstream × local = downstream, the rule, the result.
