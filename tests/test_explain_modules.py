@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -297,9 +298,38 @@ class TestBadInput:
         with pytest.raises(LookupError, match="not today"), fastbp.explain() as picture:
             f(x)
         assert mode.composed is False and function.watchers == []
-        with pytest.raises(RuntimeError, match=r"^\[explain\] the picture is complete when the block is left"):
-            len(picture.nodes)
-        assert repr(picture) == "<picture of a block that is still running>"
+        assert [node.operation for node in picture if node.operation] == ["Tanh"]
+
+    def test_a_picture_is_looked_at_when_the_block_is_left(self):
+        x = variable(2.0)
+        with fastbp.explain() as picture:
+            x.exp()
+            with pytest.raises(RuntimeError, match=r"^\[explain\] the picture is complete when the block is left"):
+                str(picture)
+            assert repr(picture) == "<picture of a block that is still running>"
+
+    def test_an_error_in_a_block_leaves_the_picture_of_what_ran_before(self):
+        a = fastbp.tensor(2.0, requires_grad=True)
+        with suppress(KeyError), fastbp.explain() as picture:
+            y = a * 3.0
+            y.backward()
+            {}["missing"]
+        assert picture["y"].value.tolist() == 6 and picture["a"].upstream.tolist() == 3
+        remark = "The block ended with KeyError: this is what ran before."
+        assert str(picture).endswith(f"\n\n{remark}") and str(picture.with_views()).endswith(remark)
+        assert f"label=<{remark}>" in picture.dot() and remark in picture.html()
+        assert repr(picture) == str(picture)
+
+    def test_an_error_before_any_operation_leaves_a_picture_that_says_so(self):
+        with pytest.raises(KeyError), fastbp.explain() as picture:
+            {}["missing"]
+        with pytest.raises(RuntimeError, match=r"got none before the block ended with KeyError$"):
+            str(picture)
+        assert repr(picture) == "<picture of a block without operations>"
+        with pytest.raises(ValueError, match="got none"), fastbp.explain() as picture:
+            pass
+        with pytest.raises(RuntimeError, match=r"expected operations on tensors that require grad, got none$"):
+            str(picture)
 
     def test_an_error_in_the_backward_pass_passes_and_leaves_nothing(self):
         class Wrong(fastbp.Function):
@@ -315,6 +345,13 @@ class TestBadInput:
             fastbp.explain(lambda x: Wrong.apply(x).sum(), variable([1.0, 2.0]))
         picture = fastbp.explain(lambda x: x * 2.0, variable(1.0))
         assert picture.passes == 1
+        x = variable([1.0, 2.0])
+        with suppress(ArithmeticError), fastbp.explain() as picture:
+            y = Wrong.apply(x)
+            y.sum().backward()
+        assert picture["y"].upstream.tolist() == [1, 1] and picture["x"].upstream is None
+        assert "  y = Wrong(x)            dy = [1, 1]\n\nGradients\n\nThe block ended" in str(picture)
+        assert "dy = [1, 1]" in picture.dot() and len(picture.html()) > len(str(picture))
 
     def test_a_file_of_another_kind_is_refused(self, tmp_path):
         picture = fastbp.explain(lambda x: x * 2.0, variable(1.0))

@@ -18,10 +18,10 @@ _LONG = 60  # characters of a line that is still drawn
 _ACROSS = 5  # edges one after the other that fit across a page; longer graphs go down
 
 
-def dot(nodes: list[Node], passes: int) -> str:
+def dot(nodes: list[Node], passes: int, remark: str) -> str:
     """The graph: values in blue, gradients in orange, on the edges upstream × local = downstream.
 
-    Where several backward passes came by a node, what the last of them brought.
+    Where several backward passes came by a node, what the last of them brought. remark: a sentence below.
     """
     root = tree_of(nodes)
     edges = [edge for node in nodes for edge in node.inputs]
@@ -37,6 +37,7 @@ def dot(nodes: list[Node], passes: int) -> str:
         f"rankdir={direction} bgcolor=white nodesep=0.3 {_FONT}",
         f'node [shape=box style="rounded,filled" penwidth=0.8 color="#7d8894" margin="0.12,0.06" {_FONT} fontsize=13]',
         f'edge [color="#7d8894" arrowsize=0.7 {_FONT} fontsize=11 fontcolor="{_GRADIENT}"]',
+        *([f"label=<{html.escape(remark)}>"] if remark else []),
         *_group(root, opened, passes),
         *_edges(edges, place, passes),
         "}",

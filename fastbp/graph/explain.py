@@ -44,7 +44,8 @@ def explain(
     element and a histogram.
 
     Raises ValueError where no operation on a tensor that requires grad ran; RuntimeError for a picture inside of
-    another, or inside of a compiled function; TypeError for what is no function. Holds for the calling thread.
+    another, or inside of a compiled function; TypeError for what is no function. Where the block ends with an
+    exception, that passes, and the picture shows what ran before it. Holds for the calling thread.
     """
     if isinstance(elements, bool) or not isinstance(elements, int):
         raise TypeError(f"[explain] expected elements as an integer, got {elements!r}")
@@ -104,8 +105,8 @@ class _Block(AbstractContextManager["Picture"]):
 
     def __exit__(self, *exception: Any) -> None:
         self.active.__exit__(*exception)
-        if exception[0] is None:
-            _close(self.picture, self.capture, _variables_of(sys._getframe(1)), (), ())
+        self.picture._error = "" if exception[0] is None else exception[0].__name__
+        _close(self.picture, self.capture, _variables_of(sys._getframe(1)), (), ())
 
 
 def _finish(capture: Capture, result: Any) -> None:
@@ -125,7 +126,8 @@ def _close(
     outputs: Sequence[tuple[str, Tensor]],
 ) -> None:
     """Gives what was noted its names: those of outputs, variables, parameters, arguments, later ones before."""
-    if not any(isinstance(item, Operation) for item in capture.items):
+    picture._closed = True
+    if picture._error == "" and not any(isinstance(item, Operation) for item in capture.items):
         raise ValueError(
             "[explain] expected operations on tensors that require grad, got none; "
             "run the forward pass inside, with requires_grad=True where a gradient is asked for"
@@ -135,7 +137,6 @@ def _close(
     parameters = [(".".join(filter(None, (prefixes[scope], name))), t) for t, scope, name in capture.parameters()]
     for name, tensor in (*outputs, *tensors, *parameters, *arguments):
         picture._found |= dict.fromkeys(capture.places_of(tensor), name)
-    picture._closed = True
 
 
 def _name_modules(capture: Capture, variables: Mapping[str, Any]) -> dict[Scope, str]:

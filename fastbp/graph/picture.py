@@ -24,6 +24,7 @@ class Picture:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._closed = False
+        self._error = ""  # the class of the exception that ended the block
         self._views = False
         self._names: dict[tuple[Leaf | Operation, int], str] = {}  # given by `name`
         self._found: dict[tuple[Leaf | Operation, int], str] = {}  # of arguments, parameters and variables
@@ -37,6 +38,11 @@ class Picture:
     def nodes(self) -> list[Node]:
         if not self._closed:
             raise RuntimeError("[explain] the picture is complete when the block is left; look at it there")
+        if not self._capture.items:
+            raise RuntimeError(
+                "[explain] expected operations on tensors that require grad, got none"
+                + (f" before the block ended with {self._error}" if self._error else "")
+            )
         if self._nodes is None:
             self._nodes = nodes_of(self._capture, {**self._found, **self._names}, self._views)
         return self._nodes
@@ -84,22 +90,29 @@ class Picture:
     def with_views(self) -> Picture:
         """The same picture, in which reshapes, transposes and casts are nodes of their own."""
         other = Picture(self._capture)
-        other._closed, other._views = self._closed, True
+        other._closed, other._error, other._views = self._closed, self._error, True
         other.title, other.description = self.title, self.description
         other._names, other._found = dict(self._names), self._found
         return other
 
     # ------------------------------------------------------------ what draws it
 
+    @property
+    def _remark(self) -> str:
+        """What is to be known of a picture that is not of the whole block."""
+        return f"The block ended with {self._error}: this is what ran before." if self._error else ""
+
     def __str__(self) -> str:
-        return text.text(self.nodes, self.passes)
+        return text.text(self.nodes, self.passes, self._remark)
 
     def __repr__(self) -> str:
-        return str(self) if self._closed else "<picture of a block that is still running>"
+        if not self._closed:
+            return "<picture of a block that is still running>"
+        return str(self) if self._capture.items else "<picture of a block without operations>"
 
     def dot(self) -> str:
         """The graph in graphviz's language."""
-        return dot.dot(self.nodes, self.passes)
+        return dot.dot(self.nodes, self.passes, self._remark)
 
     def svg(self) -> str:
         """The graph as an SVG image, drawn by graphviz: RuntimeError naming what to install where that is missing."""
@@ -107,7 +120,8 @@ class Picture:
 
     def html(self) -> str:
         """One page without anything outside of it, on which the steps forward and backward can be walked."""
-        return page.page(self.nodes, self.passes, self.title, self.description)
+        description = " ".join(filter(None, (self._remark, self.description)))
+        return page.page(self.nodes, self.passes, self.title, description)
 
     def _repr_svg_(self) -> str | None:
         try:

@@ -15,8 +15,11 @@ _PARTS = 4  # of a sum that are written out
 _PRODUCT = 70  # characters of upstream × local = downstream on one line
 
 
-def text(nodes: list[Node], passes: int) -> str:
-    """Forward in the order of computation, then each backward pass in its own, then the gradients of the leaves."""
+def text(nodes: list[Node], passes: int, remark: str) -> str:
+    """Forward in the order of computation, then each backward pass in its own, then the gradients of the leaves.
+
+    remark: a sentence at the end.
+    """
     root = tree_of(nodes)
     items = drawn(root, unfolded(root, MOST))
     rows = [("Forward",), *(_forward(item) for item in items if not _says_itself(item))]
@@ -29,6 +32,8 @@ def text(nodes: list[Node], passes: int) -> str:
             rows += _backward(item, number)
         rows += [(), ("Gradients" if passes == 1 else f"Gradients of pass {number}",)]
         rows += _gradients(nodes, items, number)
+    if remark:
+        rows += [(), (remark,)]
     return "\n".join(_aligned(rows))
 
 
