@@ -161,7 +161,7 @@ def test_the_page_has_every_number(name):
         assert [text_of(value) for value in node["values"]] == [shown(each.value)]
         if "operation" not in node:
             arrived = [] if each.upstream is None else [[1, shown(each.upstream)]]
-            assert [[number, text_of(value)] for number, value in node["arrived"]] == arrived
+            assert [[each["pass"], *map(text_of, each["upstream"])] for each in node["arrived"]] == arrived
             continue
         forward, backward = [event for event in data["events"] if event["node"] == index[key]]
         assert forward["pass"] == 0 and backward["pass"] == 1

@@ -278,15 +278,6 @@ class TestPasses:
         assert picture["slope"].value.tolist() == 27 and picture["slope"].module == "backward"
         assert picture["x"].visits[-1].upstream[0].tolist() == 18
 
-    def test_show_what_a_hook_made_of_a_gradient(self):
-        x = variable(3.0)
-        x.register_hook(lambda gradient: gradient.clamp(-1, 1))
-        with fastbp.explain() as picture:
-            (x * 2.0 + x * 5.0).backward()
-        node = picture["x"]
-        assert node.upstream.tolist() == 1 and node.parts(node.visits[0]) == []
-        assert "  dx                      1           used 2 times" in str(picture)
-
 
 def test_gradients_are_those_without_a_picture():
     fastbp.manual_seed(0)

@@ -15,14 +15,14 @@ from fastbp.examples import variable
 from fastbp.function import Node
 from fastbp.nn.module import Module
 
-PLAIN = Node.run, Module.__call__, autograd.backward
+PLAIN = Node.run, Node.arrive, fastbp.Tensor.arrive, Module.__call__, autograd.backward
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays():
     yield
     assert function.watchers == []
-    assert (Node.run, Module.__call__, autograd.backward) == PLAIN
+    assert (Node.run, Node.arrive, fastbp.Tensor.arrive, Module.__call__, autograd.backward) == PLAIN
     assert mode.composed is False and mode.enabled is True
 
 

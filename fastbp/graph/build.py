@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fastbp.graph.capture import Arrival, Capture, Leaf, Operation
+from fastbp.graph.capture import Capture
 from fastbp.graph.local import Names, expression, gradient_symbol, is_elementwise, local_symbol, rule_of
 from fastbp.graph.nodes import Edge, Node, Visit
+from fastbp.graph.notes import Arrival, Leaf, Operation
 from fastbp.graph.value import Value, number
 
 Item = Leaf | Operation
@@ -57,6 +58,8 @@ class _Build:
             if not isinstance(view, Operation) or not _is_view(view, ("Reshape", *_KINDS)):
                 continue
             ((source, _),) = _sources(view)
+            if _is_hooked(source):
+                continue
             owner = self.head.get(source, source)
             alone = len(self.uses[source]) == 1 and len(source.values) == 1 and source not in self.named
             if isinstance(owner, Operation) and alone and owner.scope is view.scope and not _by_element(owner):
@@ -70,7 +73,7 @@ class _Build:
         for view in reversed(self.items):
             if not isinstance(view, Operation) or not _is_view(view, _SHAPES + _KINDS):
                 continue
-            if view in self.head or view in self.named or len(self.uses[view]) != 1:
+            if view in self.head or view in self.named or len(self.uses[view]) != 1 or _is_hooked(view):
                 continue
             user = self.uses[view][0][0]
             end = target.get(user, user)
@@ -99,7 +102,9 @@ class _Build:
             if isinstance(item, Leaf):
                 node.kind = self._kind(item)
                 node.values = tuple(item.values)
-                node.visits = [Visit(a.time, a.number, tuple(a.values)) for a in item.arrivals]
+                node.visits = [
+                    Visit(a.time, a.number, tuple(a.values), unhooked=tuple(a.unhooked)) for a in item.arrivals
+                ]
             else:
                 self._operation(node, item, nodes)
         return list(nodes.values())
@@ -136,14 +141,15 @@ class _Build:
             edge.gradient = gradient_symbol(item.function, symbols, k, _is_transposed(use.views))
             node.inputs.append(edge)
             nodes[use.item].uses.append(edge)
-        upstreams = {a.number: a.values for a in end.arrivals}
+        ends = {a.number: a for a in end.arrivals}
         node.visits = [
             Visit(
                 a.time,
                 a.number,
-                tuple(upstreams.get(a.number, a.values)),
+                tuple(ends.get(a.number, a).values),
                 tuple(self._back(use, value) for use, value in zip(uses, a.local)),
                 tuple(self._arrived(use, value, a) for use, value in zip(uses, a.sent)),
+                tuple(ends.get(a.number, a).unhooked),
             )
             for a in item.arrivals
         ]
@@ -216,6 +222,11 @@ def _constant(leaf: Leaf) -> str | None:
 
 def _is_view(item: Operation, kinds: tuple[str, ...]) -> bool:
     return item.function.__name__ in kinds and item.function.__module__.startswith("fastbp.")
+
+
+def _is_hooked(item: Item) -> bool:
+    """Whether a hook changed a gradient there: then the numbers before and behind it differ."""
+    return any(value is not None for arrival in item.arrivals for value in arrival.unhooked)
 
 
 def _by_element(item: Operation) -> bool:

@@ -100,11 +100,14 @@ def _gradient_lines(node: Node, visit: Visit, passes: int) -> list[str]:
     for output, (name, value) in enumerate(zip(node.output_names, visit.upstream)):
         if value is None:
             continue
-        parts = node.of_output(output).parts(visit)
-        if 1 < len(parts) <= 4 and all(part.size == 1 for part in parts):
+        seen = node.of_output(output)
+        parts, hook = seen.parts(visit), seen.hook(visit)
+        if not hook and 1 < len(parts) <= 4 and all(part.size == 1 for part in parts):
             lines.append(_coloured(f"{mark}{d(name)} = {' + '.join(map(str, parts))} = {value}", _GRADIENT))
         else:
             lines += _lines(f"{mark}{d(name)} = ", value, _GRADIENT)
+        if hook:
+            lines.append(_coloured(hook, _GRADIENT))
     return lines
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fastbp.graph.capture import Capture, Operation, Scope
+from fastbp.graph.capture import Capture
+from fastbp.graph.notes import Operation, Scope
 from fastbp.graph.picture import Picture
 from fastbp.nn.module import Module
 from fastbp.tensor import Tensor

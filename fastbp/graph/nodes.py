@@ -19,6 +19,7 @@ class Visit:
     upstream: tuple[Value | None, ...]  # the gradient of each output; of a leaf, all that arrived
     local: tuple[Value | None, ...] = ()  # for each input: ∂output/∂input, where it is made of numbers
     downstream: tuple[Value | None, ...] = ()  # for each input: the gradient sent there
+    unhooked: tuple[Value | None, ...] = ()  # for each output: what had arrived, where a hook changed that to upstream
 
 
 @dataclass(slots=True, eq=False)
@@ -109,10 +110,19 @@ class Node:
                     found.append((edge, value))
         return found
 
+    def unhooked(self, visit: Visit) -> Value | None:
+        """What had arrived where a hook changed it; None where none did."""
+        return visit.unhooked[self.output] if visit.unhooked else None
+
+    def hook(self, visit: Visit) -> str:
+        """What a hook made of what had arrived, "hook: 12 → 120"; "" where none changed it."""
+        before, after = self.unhooked(visit), visit.upstream[self.output]
+        return f"hook: {before.brief()} → {after.brief()}" if before is not None and after is not None else ""
+
     def parts(self, visit: Visit) -> list[Value]:
-        """What was sent here, where that makes up what arrived: nothing, where a hook has changed it since."""
+        """What was sent here, where that makes up what arrived: nothing, where some came from elsewhere."""
         sent = [value for _, value in self.arrivals(visit)]
-        arrived = visit.upstream[self.output]
+        arrived = self.unhooked(visit) or visit.upstream[self.output]
         arrays = [value.array for value in sent if value.array is not None]
         if arrived is None or arrived.array is None or len(arrays) < len(sent):
             return []

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fastbp.graph import dot, page, text
 from fastbp.graph.build import nodes_of
-from fastbp.graph.capture import Capture, Leaf, Operation
+from fastbp.graph.capture import Capture
 from fastbp.graph.fold import Group, tree_of
 from fastbp.graph.nodes import Edge, Node
+from fastbp.graph.notes import Leaf, Operation
 from fastbp.tensor import Tensor
 
 

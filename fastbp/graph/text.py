@@ -72,7 +72,7 @@ def _backward(item: Group | Node, number: int) -> list[tuple[str, ...]]:
 def _visited(node: Node, visit: Visit) -> Iterator[tuple[str, ...]]:
     upstream = _values(visit.upstream)
     names = ", ".join(d(name) for name in node.output_names)
-    yield f"  {node.label} = {node.expression}", f"{names} = {upstream}"
+    yield f"  {node.label} = {node.expression}", f"{names} = {upstream}", _hooks(node, visit)
     for edge in node.inputs:
         value = edge.sent(visit)
         if value is None:
@@ -108,10 +108,17 @@ def _gradient(node: Node, number: int) -> Iterator[tuple[str, ...]]:
     """What arrived at a leaf: what each use sent, and the sum."""
     for visit in _of_pass(node, number):
         parts = node.parts(visit)
-        total = f"{' + '.join(map(str, parts))} = " if 1 < len(parts) <= _PARTS else ""
+        added = 1 < len(parts) <= _PARTS and not node.hook(visit)
+        total = f"{' + '.join(map(str, parts))} = " if added else ""
         uses = len(node.arrivals(visit))
         used = f"used {uses} times" if uses > 1 else ""
-        yield f"  {d(node.name)}", f"{total}{visit.upstream[0]}", used
+        yield f"  {d(node.name)}", f"{total}{visit.upstream[0]}", ", ".join(filter(None, (used, _hooks(node, visit))))
+
+
+def _hooks(node: Node, visit: Visit) -> str:
+    """What hooks changed, with names where there are several outputs."""
+    notes = [(name, node.of_output(i).hook(visit)) for i, name in enumerate(node.output_names)]
+    return ", ".join(f"{d(name)} by {note}" if len(notes) > 1 else note for name, note in notes if note)
 
 
 def _of_pass(node: Node, number: int) -> list[Visit]:

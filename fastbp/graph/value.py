@@ -62,6 +62,10 @@ class Value:
             return f"empty {self.shape}"
         return number(self.array.item()) if self.array.size == 1 else _nested(self.array.tolist())
 
+    def brief(self) -> str:
+        """On a short line: of a larger tensor the shape and the first of the facts."""
+        return str(self) if self.summary is None else f"{self.shape} {self.facts()[0]}"
+
     def rows(self) -> list[str]:
         """The elements of a small tensor as the lines of a matrix with aligned columns."""
         if self.array is None or self.array.size < 2:

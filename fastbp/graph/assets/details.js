@@ -80,7 +80,7 @@ function showNode(panel, model, data, node, moment, step) {
     for (const part of arrived.parts.slice(0, 20))
       add("p", {class: "quiet", "data-part": part.edge.target.name}, panel, `${textOf(part.value)}${several ? ` to ${part.edge.name}` : ""} from ${part.edge.target.name}`);
     addMore(arrived.parts.length - 20, panel);
-    if (arrived.hooked) add("p", {class: "quiet"}, panel, "changed by a hook to");
+    if (arrived.whole) for (const hook of arrived.hooks.filter(Boolean)) add("p", {class: "quiet", "data-field": "hook"}, panel, hook);
     if (arrived.whole) arrived.values.forEach((value, i) => addValue(value, "upstream", "gradient", panel, several ? `${node.gradients[i]} = ` : ""));
   }
   const visit = step && step.pass ? model.events[step.from] : node.visits.filter((event) => event.index <= moment).pop();

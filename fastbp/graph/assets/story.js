@@ -27,11 +27,12 @@ function isComputed(node, moment) {
   return node.operation === undefined || node.computed <= moment;
 }
 
-// The gradient that has arrived at a node by now: {pass, parts, values, whole}, or null. parts: what single uses sent.
+// The gradient that has arrived at a node by now: {pass, parts, values, adds, hooks, whole}, or null. parts: what single
+// uses sent; adds: whether they make up all that arrived; hooks: what hooks made of that, "" where they changed nothing.
 function arrivedAt(node, moment) {
-  const visits = node.operation === undefined ? node.arrived.map(([pass, value]) => ({pass, upstream: [value]})) : node.visits;
+  const visits = node.operation === undefined ? node.arrived : node.visits;
   for (let i = visits.length - 1; i >= 0; --i) {
-    const {pass, upstream, index} = visits[i];
+    const {pass, upstream, adds, hooks, index} = visits[i];
     const parts = [];
     let expected = 0;
     for (const edge of node.uses)
@@ -41,8 +42,7 @@ function arrivedAt(node, moment) {
         if (sent.at <= moment) parts.push({edge, ...sent});
       }
     const whole = expected ? parts.length === expected : index <= moment;
-    const hooked = (node.hooked || []).includes(pass);  // then the parts do not make up the whole
-    if (whole || parts.length) return {pass, parts, whole, hooked, values: upstream};
+    if (whole || parts.length) return {pass, parts, whole, adds, hooks, values: upstream};
   }
   return null;
 }
@@ -81,14 +81,15 @@ function gradientLines(node, moment) {
   if (!arrived) return [];
   return arrived.values.flatMap((value, i) => {
     const mine = arrived.parts.filter((part) => part.edge.output === i), parts = mine.map((part) => textOf(part.value));
-    const short = !arrived.hooked && parts.length > 1 && parts.length <= 4 && mine.every((part) => typeof part.value === "string");
+    const short = arrived.adds[i] && parts.length > 1 && parts.length <= 4 && mine.every((part) => typeof part.value === "string");
     if (!arrived.whole) {
       if (!parts.length) return [];
       const sum = short || parts.length === 1 ? `${parts.join(" + ")} + …` : `${parts.length} parts so far`;
       return [{text: shorten(`${node.gradients[i]} = ${sum}`, 40), style: "gradient"}];
     }
-    if (short && typeof value === "string") return [{text: `${node.gradients[i]} = ${parts.join(" + ")} = ${value}`, style: "gradient"}];
-    return linesOf(value, "gradient", `${node.gradients[i]} = `);
+    const hook = arrived.hooks[i] ? [{text: shorten(arrived.hooks[i], 60), style: "gradient"}] : [];
+    if (short && typeof value === "string" && !hook.length) return [{text: `${node.gradients[i]} = ${parts.join(" + ")} = ${value}`, style: "gradient"}];
+    return [...linesOf(value, "gradient", `${node.gradients[i]} = `), ...hook];
   });
 }
 
