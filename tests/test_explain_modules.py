@@ -36,6 +36,10 @@ class Block(nn.Module):
         return x + self.act(self.inner(x))
 
 
+def parameters_of(picture):
+    return [node.name for node in picture if node.kind == "parameter"]
+
+
 class TestModules:
     def test_name_parameters_and_operations(self):
         model, x = nn.Sequential(Block(), nn.Linear(2, 1)), fastbp.randn(3, 2)
@@ -69,6 +73,43 @@ class TestModules:
         parameters = [node.name for node in picture if node.kind == "parameter"]
         assert parameters == ["encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias"]
         assert {node.module for node in picture if node.operation == "MatMul"} == {"encoder", "decoder"}
+
+    def test_that_a_variable_holds_have_the_names_of_their_places(self):
+        ms = nn.ModuleList([nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)])
+        with fastbp.explain() as picture:
+            h = fastbp.ones(3, 2)
+            for layer in ms:
+                h = layer(h)
+            h.sum().backward()
+        assert parameters_of(picture) == ["ms.0.weight", "ms.0.bias", "ms.2.weight", "ms.2.bias"]
+        assert {node.module for node in picture if node.operation == "MatMul"} == {"ms.0", "ms.2"}
+
+    def test_that_a_list_or_dictionary_holds_have_the_names_of_their_places(self):
+        layers, heads = [nn.Linear(2, 2), nn.Linear(2, 2)], {"mean": nn.Sequential(nn.Linear(2, 1))}
+        with fastbp.explain() as picture:
+            h = fastbp.ones(3, 2)
+            for layer in layers:
+                h = layer(h)
+            heads["mean"](h).sum().backward()
+        assert parameters_of(picture)[::2] == ["layers[0].weight", "layers[1].weight", "heads['mean'].0.weight"]
+
+    def test_that_are_the_only_part_of_another_to_be_called_have_their_place(self):
+        model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1))
+        with fastbp.explain() as picture:
+            model[0](fastbp.ones(3, 2)).sum().backward()
+        assert parameters_of(picture) == ["model.0.weight", "model.0.bias"]
+
+    def test_called_in_a_method_have_the_names_of_their_attributes(self):
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.head = nn.Linear(2, 2), nn.Linear(2, 1)
+
+            def loss(self, x):
+                return self.head(self.body(x)).sum()
+
+        picture = fastbp.explain(Model().loss, fastbp.ones(3, 2))
+        assert parameters_of(picture) == ["body.weight", "body.bias", "head.weight", "head.bias"]
 
     def test_without_parameters_take_no_name_from_others(self):
         model, loss_function = nn.Linear(2, 3), nn.MSELoss()
