@@ -179,6 +179,40 @@ class TestLocalDerivatives:
             assert node.words
 
 
+class TestNotation:
+    def test_of_where_has_the_condition(self):
+        x, y = variable([1.0, -2.0]), variable([3.0, 4.0])
+        with fastbp.explain() as picture:
+            positive = x > 0
+            z = fastbp.where(positive, x, y)
+            z.sum().backward()
+        node = picture["z"]
+        assert node.expression == "where(positive, x, y)"
+        assert picture["positive"].value.tolist() == [True, False] and picture["positive"].upstream is None
+        assert [edge.local for edge in node.inputs] == ["", "1 where positive, else 0", "0 where positive, else 1"]
+        assert node.local[0] is None and node.downstream[0] is None
+        assert [value.tolist() for value in node.local[1:]] == [[1, 0], [0, 1]]
+        assert ["positive", "[True,", "False]", "input"] in [line.split() for line in str(picture).splitlines()]
+
+    @pytest.mark.parametrize("word", ["max", "min"])
+    @pytest.mark.parametrize("keepdim", [False, True])
+    def test_of_extremes_along_a_dimension_has_both(self, word, keepdim):
+        x = variable([[1.0, 5.0], [4.0, 2.0]])
+        with fastbp.explain() as picture:
+            y = getattr(x, word)(1, keepdim=keepdim).values
+            y.sum().backward()
+        assert picture["y"].expression == f"{word}(x, dim=1)"
+        assert picture["y"].value.tolist() == y.tolist()
+        assert picture["x"].upstream.tolist() == ([[0, 1], [1, 0]] if word == "max" else [[1, 0], [0, 1]])
+
+    def test_of_values_has_brackets_for_each_dimension(self):
+        xs = variable(0.508), variable([0.508]), variable([[0.508]])
+        with fastbp.explain() as picture:
+            sum((x * 1.0).sum() for x in xs).backward()
+        shown = [str(node.value) for node in picture if node.kind == "input"]
+        assert shown == ["0.508", "[0.508]", "[[0.508]]"]
+
+
 class TestViews:
     def test_are_part_of_edges(self):
         x, w = variable(np.ones((2, 3))), variable(np.ones((2, 3)))

@@ -131,7 +131,8 @@ class _Build:
             operands.append(nodes[use.item].output_names[use.output] + ("ᵀ" if _is_transposed(use.views) else ""))
             shapes.append(_shape(use.views[-1].values[0] if use.views else self._value(use)))
         positions = [position for position, use in enumerate(uses) if use is not None]
-        symbols = Names(operands, node.output_names[0], item.detail, shapes, _shape(item.values[0]))
+        detail = item.detail | end.detail  # a view that stands for its source may say what the two are together
+        symbols = Names(operands, node.output_names[0], detail, shapes, _shape(item.values[0]))
         node.expression = expression(item.function, symbols)
         for k, position in enumerate(positions):
             use = uses[position]
