@@ -131,7 +131,9 @@ class Picture:
             return None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file: .html, .svg, .txt or .dot. ValueError for another ending."""
+        """Writes a file: .html, .svg, .txt or .dot. ValueError for another ending, TypeError for what is no path."""
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"[save] expected a file name as str or PathLike, got {type(path).__name__}")
         kinds = {".html": self.html, ".svg": self.svg, ".txt": self.__str__, ".dot": self.dot}
         suffix = Path(path).suffix.lower()
         if suffix not in kinds:
