@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser_page import driver, keys, open_page  # noqa: F401
 
 # Threads that wait give their core away: with more threads than free cores a spinning one holds up those it waits for.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import fastbp
 from fastbp.examples import system
 from fastbp.graph import Node, Picture
+
+HAS_GRAPHVIZ = importlib.util.find_spec("graphviz") is not None
+needs_dot = pytest.mark.skipif(
+    shutil.which("dot") is None or not HAS_GRAPHVIZ, reason="needs the package graphviz and its program dot"
+)
 
 # The names of the examples whose every number is known.
 NAMES = [
@@ -153,15 +161,12 @@ def two_layer_network() -> dict[str, Expected]:
 
 
 def shown(values: Any) -> str:
-    """Numbers as they are to be read: six digits, a single number without brackets."""
-    array = np.asarray(values)
-    if array.size == 1:
-        return f"{array.item():.6g}"
+    """Numbers as they are to be read: six digits, in the brackets of their dimensions."""
 
     def nested(part: Any) -> str:
         return f"[{', '.join(map(nested, part))}]" if isinstance(part, list) else f"{part:.6g}"
 
-    return nested(array.tolist())
+    return nested(np.asarray(values).tolist())
 
 
 def gradients_sent(node: Node) -> list[tuple[str, Any, Any]]:

@@ -19,6 +19,9 @@ def backend(request):
         yield request.param
 
 
+SLOPE, OFFSET, UNNAMED = variable(2.0), variable(1.0), variable(5.0)
+
+
 def names_of(picture, kind="operation"):
     return [node.name for node in picture.nodes if node.kind == kind]
 
@@ -144,6 +147,22 @@ class TestNames:
             total = first + second
             total.backward()
         assert [node.name for node in picture] == ["first", "second", "total"]
+
+    def test_are_those_of_global_variables_that_the_code_uses(self):
+        with fastbp.explain() as picture:
+            (SLOPE * 2.0 + (lambda: OFFSET * 1.0)()).backward()
+        assert names_of(picture, "input") == ["SLOPE", "OFFSET"]
+        assert names_of(fastbp.explain(lambda x: x * SLOPE, variable(3.0)), "input") == ["x", "SLOPE"]
+        slope = SLOPE
+        with fastbp.explain() as picture:
+            (slope * 2.0).backward()
+            SLOPE.sum()
+        assert names_of(picture, "input") == ["slope"]
+
+    def test_are_not_those_of_global_variables_that_the_code_does_not_use(self):
+        with fastbp.explain() as picture:
+            (globals()["UNNAMED"] * 2.0).backward()
+        assert names_of(picture, "input") == ["x1"]
 
     def test_are_numbered_where_there_is_no_variable(self):
         with fastbp.explain() as picture:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 import json
 import re
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from explained import NAMES, gradients_sent, numbers, picture_of, shown
+from explained import NAMES, gradients_sent, needs_dot, numbers, picture_of, shown
 
 import fastbp
 from fastbp.examples import PICTURES, system
 from fastbp.graph.local import d
-
-needs_dot = pytest.mark.skipif(
-    shutil.which("dot") is None or importlib.util.find_spec("graphviz") is None,
-    reason="needs the package graphviz and its program dot",
-)
 
 
 @pytest.fixture(autouse=True, params=["native", "reference"])
@@ -168,7 +161,7 @@ def test_the_page_has_every_number(name):
         assert [text_of(value) for value in node["values"]] == [shown(each.value)]
         if "operation" not in node:
             arrived = [] if each.upstream is None else [[1, shown(each.upstream)]]
-            assert [[number, text_of(value)] for number, value in node["arrived"]] == arrived
+            assert [[each["pass"], *map(text_of, each["upstream"])] for each in node["arrived"]] == arrived
             continue
         forward, backward = [event for event in data["events"] if event["node"] == index[key]]
         assert forward["pass"] == 0 and backward["pass"] == 1

@@ -133,7 +133,7 @@ class TestLocalDerivatives:
             double, triple = Both.apply(x)
             (double * triple).sum().backward()
         node = picture["double"]
-        assert node.output_names == ("double", "triple")
+        assert node.output_names == ("double", "triple") and node.label == "double, triple"
         assert [value.tolist() for value in node.values] == [[2, 4], [3, 6]]
         assert [value.tolist() for value in node.visits[0].upstream] == [[3, 6], [2, 4]]
         assert node.local == (None,) and node.downstream[0].tolist() == [12, 24]
@@ -177,6 +177,40 @@ class TestLocalDerivatives:
             node = shown[expression]
             assert all(edge.gradient and "{" not in edge.gradient for edge in node.inputs), expression
             assert node.words
+
+
+class TestNotation:
+    def test_of_where_has_the_condition(self):
+        x, y = variable([1.0, -2.0]), variable([3.0, 4.0])
+        with fastbp.explain() as picture:
+            positive = x > 0
+            z = fastbp.where(positive, x, y)
+            z.sum().backward()
+        node = picture["z"]
+        assert node.expression == "where(positive, x, y)"
+        assert picture["positive"].value.tolist() == [True, False] and picture["positive"].upstream is None
+        assert [edge.local for edge in node.inputs] == ["", "1 where positive, else 0", "0 where positive, else 1"]
+        assert node.local[0] is None and node.downstream[0] is None
+        assert [value.tolist() for value in node.local[1:]] == [[1, 0], [0, 1]]
+        assert ["positive", "[True,", "False]", "input"] in [line.split() for line in str(picture).splitlines()]
+
+    @pytest.mark.parametrize("word", ["max", "min"])
+    @pytest.mark.parametrize("keepdim", [False, True])
+    def test_of_extremes_along_a_dimension_has_both(self, word, keepdim):
+        x = variable([[1.0, 5.0], [4.0, 2.0]])
+        with fastbp.explain() as picture:
+            y = getattr(x, word)(1, keepdim=keepdim).values
+            y.sum().backward()
+        assert picture["y"].expression == f"{word}(x, dim=1)"
+        assert picture["y"].value.tolist() == y.tolist()
+        assert picture["x"].upstream.tolist() == ([[0, 1], [1, 0]] if word == "max" else [[1, 0], [0, 1]])
+
+    def test_of_values_has_brackets_for_each_dimension(self):
+        xs = variable(0.508), variable([0.508]), variable([[0.508]])
+        with fastbp.explain() as picture:
+            sum((x * 1.0).sum() for x in xs).backward()
+        shown = [str(node.value) for node in picture if node.kind == "input"]
+        assert shown == ["0.508", "[0.508]", "[[0.508]]"]
 
 
 class TestViews:
@@ -277,15 +311,6 @@ class TestPasses:
         assert x.grad.item() == 18
         assert picture["slope"].value.tolist() == 27 and picture["slope"].module == "backward"
         assert picture["x"].visits[-1].upstream[0].tolist() == 18
-
-    def test_show_what_a_hook_made_of_a_gradient(self):
-        x = variable(3.0)
-        x.register_hook(lambda gradient: gradient.clamp(-1, 1))
-        with fastbp.explain() as picture:
-            (x * 2.0 + x * 5.0).backward()
-        node = picture["x"]
-        assert node.upstream.tolist() == 1 and node.parts(node.visits[0]) == []
-        assert "  dx                      1           used 2 times" in str(picture)
 
 
 def test_gradients_are_those_without_a_picture():

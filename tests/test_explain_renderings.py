@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
+from explained import HAS_GRAPHVIZ, needs_dot
 from large_graphs import blocks, deep, wide
 
 import fastbp
@@ -18,10 +17,6 @@ from fastbp.examples import variable
 from fastbp.graph.fold import MOST, crossing, drawn, tree_of, unfolded
 from fastbp.graph.nodes import Node
 
-has_graphviz = importlib.util.find_spec("graphviz") is not None
-needs_dot = pytest.mark.skipif(
-    shutil.which("dot") is None or not has_graphviz, reason="needs the package graphviz and its program dot"
-)
 LARGE = {"deep": (deep, 10_001), "wide": (wide, 10_002), "blocks": (blocks, 2_003)}
 
 
@@ -126,7 +121,7 @@ class TestFiles:
             picture.save(tmp_path / "picture.svg")
         assert not list(tmp_path.iterdir())
 
-    @pytest.mark.skipif(not has_graphviz, reason="needs the package graphviz")
+    @pytest.mark.skipif(not HAS_GRAPHVIZ, reason="needs the package graphviz")
     def test_of_svg_need_the_program(self, monkeypatch):
         monkeypatch.setenv("PATH", "")
         picture = small()

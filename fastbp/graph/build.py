@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fastbp.graph.capture import Arrival, Capture, Leaf, Operation
+from fastbp.graph.capture import Capture
 from fastbp.graph.local import Names, expression, gradient_symbol, is_elementwise, local_symbol, rule_of
 from fastbp.graph.nodes import Edge, Node, Visit
+from fastbp.graph.notes import Arrival, Leaf, Operation
 from fastbp.graph.value import Value, number
 
 Item = Leaf | Operation
@@ -57,8 +58,10 @@ class _Build:
             if not isinstance(view, Operation) or not _is_view(view, ("Reshape", *_KINDS)):
                 continue
             ((source, _),) = _sources(view)
+            if _is_hooked(source):
+                continue
             owner = self.head.get(source, source)
-            alone = len(self.uses[source]) == 1 and source not in self.named
+            alone = len(self.uses[source]) == 1 and len(source.values) == 1 and source not in self.named
             if isinstance(owner, Operation) and alone and owner.scope is view.scope and not _by_element(owner):
                 if _is_view(owner, _SHAPES + _KINDS):
                     continue
@@ -70,7 +73,7 @@ class _Build:
         for view in reversed(self.items):
             if not isinstance(view, Operation) or not _is_view(view, _SHAPES + _KINDS):
                 continue
-            if view in self.head or view in self.named or len(self.uses[view]) != 1:
+            if view in self.head or view in self.named or len(self.uses[view]) != 1 or _is_hooked(view):
                 continue
             user = self.uses[view][0][0]
             end = target.get(user, user)
@@ -94,11 +97,14 @@ class _Build:
         names = self._all_names(shown)
         nodes: dict[Item, Node] = {}
         for index, item in enumerate(shown):
-            node = nodes[item] = Node(index, names[item], "operation", "", "", "", "", item.time, (), ())
+            node = Node(index, names[item][0], "operation", "", "", "", "", item.time, (), names[item])
+            nodes[item] = node
             if isinstance(item, Leaf):
                 node.kind = self._kind(item)
-                node.values, node.output_names = tuple(item.values), (node.name,)
-                node.visits = [Visit(a.time, a.number, tuple(a.values)) for a in item.arrivals]
+                node.values = tuple(item.values)
+                node.visits = [
+                    Visit(a.time, a.number, tuple(a.values), unhooked=tuple(a.unhooked)) for a in item.arrivals
+                ]
             else:
                 self._operation(node, item, nodes)
         return list(nodes.values())
@@ -117,20 +123,16 @@ class _Build:
         node.scope = item.scope
         node.module = item.scope.label if item.scope is not None else ""
         node.values = tuple(end.values)
-        count = len(node.values)
-        node.output_names = tuple(
-            self.given.get((end, i)) or (node.name if count == 1 else f"{node.name}[{i}]") for i in range(count)
-        )
         uses = [None if source is None else self._resolved(source) for source in item.inputs]
         operands, shapes = [], []
         for use in uses:
             if use is None:
                 continue
-            label = nodes[use.item].output_names[use.output if use.item not in self.tail else 0]
-            operands.append(label + ("ᵀ" if _is_transposed(use.views) else ""))
+            operands.append(nodes[use.item].output_names[use.output] + ("ᵀ" if _is_transposed(use.views) else ""))
             shapes.append(_shape(use.views[-1].values[0] if use.views else self._value(use)))
         positions = [position for position, use in enumerate(uses) if use is not None]
-        symbols = Names(operands, node.output_names[0], item.detail, shapes, _shape(item.values[0]))
+        detail = item.detail | end.detail  # a view that stands for its source may say what the two are together
+        symbols = Names(operands, node.output_names[0], detail, shapes, _shape(item.values[0]))
         node.expression = expression(item.function, symbols)
         for k, position in enumerate(positions):
             use = uses[position]
@@ -140,21 +142,22 @@ class _Build:
             edge.gradient = gradient_symbol(item.function, symbols, k, _is_transposed(use.views))
             node.inputs.append(edge)
             nodes[use.item].uses.append(edge)
-        upstreams = {a.number: a.values for a in end.arrivals}
+        ends = {a.number: a for a in end.arrivals}
         node.visits = [
             Visit(
                 a.time,
                 a.number,
-                tuple(upstreams.get(a.number, a.values)),
+                tuple(ends.get(a.number, a).values),
                 tuple(self._back(use, value) for use, value in zip(uses, a.local)),
                 tuple(self._arrived(use, value, a) for use, value in zip(uses, a.sent)),
+                tuple(ends.get(a.number, a).unhooked),
             )
             for a in item.arrivals
         ]
 
     def _value(self, use: _Use) -> Value | None:
         end = self.tail.get(use.item, use.item)
-        return end.values[use.output if end is use.item else 0]
+        return end.values[use.output]
 
     def _back(self, use: _Use | None, value: Value | None) -> Value | None:
         """A local derivative in the shape of what was seen through views."""
@@ -177,33 +180,37 @@ class _Build:
 
     # ------------------------------------------------------------ names
 
-    def _all_names(self, shown: list[Item]) -> dict[Item, str]:
-        """A name for each: the one given, the number itself, or a letter and a number: v1, v2, … for results."""
-        names: dict[Item, str] = {}
+    def _all_names(self, shown: list[Item]) -> dict[Item, tuple[str, ...]]:
+        """A name for each output: the one given, the number itself, or a letter and a number: v1, v2, … for results."""
+        places = [(item, i) for item in shown for i in range(len(item.values))]
+        names: dict[Place, str] = {}
         taken: set[str] = set()
-        for item in shown:
+        for item, i in places:
             end = self.tail.get(item, item)
-            if (name := self.given.get((end, 0)) or self.given.get((item, 0))) is not None:
+            if (name := self.given.get((end, i)) or self.given.get((item, i))) is not None:
                 base, count = name, 1
                 while name in taken:
                     count += 1
                     name = f"{base} ({count})"
-                names[item] = name
+                names[item, i] = name
                 taken.add(name)
         counts: dict[str, int] = {}
-        for item in shown:
-            if item in names:
+        for item, i in places:
+            if (item, i) in names:
+                continue
+            if item.values[i] is None:  # an output that is no tensor
+                names[item, i] = "_"
                 continue
             if isinstance(item, Leaf) and (constant := _constant(item)) is not None:
-                names[item] = constant
+                names[item, i] = constant
                 continue
             letter = {"parameter": "w", "constant": "c", "input": "x"}[item.kind] if isinstance(item, Leaf) else "v"
             name = ""
             while not name or name in taken:
                 counts[letter] = counts.get(letter, 0) + 1
                 name = f"{letter}{counts[letter]}"
-            names[item] = name
-        return names
+            names[item, i] = name
+        return {item: tuple(names[item, i] for i in range(len(item.values))) for item in shown}
 
 
 def _constant(leaf: Leaf) -> str | None:
@@ -216,6 +223,11 @@ def _constant(leaf: Leaf) -> str | None:
 
 def _is_view(item: Operation, kinds: tuple[str, ...]) -> bool:
     return item.function.__name__ in kinds and item.function.__module__.startswith("fastbp.")
+
+
+def _is_hooked(item: Item) -> bool:
+    """Whether a hook changed a gradient there: then the numbers before and behind it differ."""
+    return any(value is not None for arrival in item.arrivals for value in arrival.unhooked)
 
 
 def _by_element(item: Operation) -> bool:

@@ -18,62 +18,15 @@ import numpy as np
 from fastbp import autograd, function, kernels
 from fastbp._native import RecordingError
 from fastbp.autograd import mode
-from fastbp.function import Function, Node
+from fastbp.function import Node
 from fastbp.graph.local import is_elementwise, rule_of
+from fastbp.graph.notes import Arrival, Leaf, Operation, Scope
 from fastbp.graph.value import Value, note, of_number
 from fastbp.kernels.storage import empty
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Parameter
 from fastbp.tensor import Tensor, filled
 from fastbp.watching import Watch, watched
-
-
-class Scope:
-    """One call of a module, or one backward pass that is itself recorded."""
-
-    def __init__(self, parent: Scope | None, module: Module | None, kind: str, path: str) -> None:
-        self.parent = parent
-        self.module = None if module is None else weakref.ref(module)
-        self.kind = kind  # the module's class
-        self.path = path  # its dotted name within the outermost module; "" for that one
-        self.label = path or kind  # what it is called in the picture
-
-    @property
-    def outermost(self) -> Scope:
-        """The call of the outermost module that this one is part of."""
-        scope = self
-        while scope.parent is not None:
-            scope = scope.parent
-        return scope
-
-
-class Arrival:
-    """The gradient that a backward pass brought to a leaf or to an operation's outputs."""
-
-    def __init__(self, time: int, number: int, values: list[Value | None]) -> None:
-        self.time, self.number, self.values = time, number, values
-        # Of an operation, for each input: the local derivative where it is made of numbers, and what was sent there.
-        self.local: list[Value | None] = []
-        self.sent: list[Value | None] = []
-
-
-class Leaf:
-    """What an operation took that none made while the code ran: a tensor, or a number."""
-
-    def __init__(self, time: int, kind: str, value: Value) -> None:
-        self.time, self.kind, self.values = time, kind, [value]
-        self.arrivals: list[Arrival] = []
-
-
-class Operation:
-    """A recorded call."""
-
-    def __init__(self, time: int, made_by: type[Function], scope: Scope | None) -> None:
-        self.time, self.function, self.scope = time, made_by, scope
-        self.inputs: list[tuple[Leaf | Operation, int] | None] = []  # (where from, which output), None for no tensor
-        self.values: list[Value | None] = []  # of the outputs
-        self.detail: dict[str, Any] = {}  # dimensions, constants, …: what the node says of the call
-        self.arrivals: list[Arrival] = []
 
 
 class Capture:
@@ -94,6 +47,7 @@ class Capture:
         self._earlier: dict[tuple[int, int], tuple[Any, Leaf]] = {}  # results from before, by id of node and position
         self._paths: dict[int, tuple[Any, str]] = {}  # by id of a module: its name within the outermost one
         self._owned: dict[int, tuple[Any, Scope, str]] = {}  # by id of a parameter: (reference, outermost, name)
+        self._unhooked: list[Value | None] = []  # of the node that the pass has come to
         self._last: tuple[Operation, Node] | None = None  # whose node is still to be told what backward needs
 
     # ------------------------------------------------------------ forward
@@ -202,6 +156,7 @@ class Capture:
 
         def observe(node: Any, arrived: list[Any]) -> bool:
             self._arrived(node, arrived)
+            self._unhooked = []
             return visit is None or visit(node, arrived)
 
         self.passes += 1
@@ -213,24 +168,36 @@ class Capture:
         finally:
             self._depth = 0
 
+    def arrive(self, arrive: Callable[[Any, list[Any]], None], node: Any, gradients: list[Any]) -> None:
+        """Calls a node's hooks, noting the gradients that they change, also those changed in place."""
+        if self._depth != 1 or not node.hooks:
+            return arrive(node, gradients)
+        before = [None if gradient is None else _elements(gradient) for gradient in gradients]
+        arrive(node, gradients)
+        self._unhooked = [
+            None if x is None or np.array_equal(x, _elements(y), equal_nan=True) else note(x, self.elements)
+            for x, y in zip(before, gradients)
+        ]
+
     def _arrived(self, node: Any, arrived: list[Any]) -> None:
         """Notes the gradients of a node's outputs, of a leaf, or of a result that was made before."""
         if isinstance(node, Tensor):
             for leaf in self._leaves_of(node)[-1:]:
-                self._add_arrival(leaf, arrived)
+                self._add_arrival(leaf, arrived, self._unhooked)
             return
         noted = self._operation_of(node)
         if noted is not None:
-            self._add_arrival(noted, arrived)
+            self._add_arrival(noted, arrived, self._unhooked)
             return
         for position, gradient in enumerate(arrived):
             earlier = self._earlier.get((id(node), position))
             if earlier is not None and earlier[0]() is node and gradient is not None:
-                self._add_arrival(earlier[1], [gradient])
+                self._add_arrival(earlier[1], [gradient], self._unhooked[position : position + 1])
 
-    def _add_arrival(self, noted: Leaf | Operation, arrived: list[Any]) -> None:
+    def _add_arrival(self, noted: Leaf | Operation, arrived: list[Any], unhooked: list[Value | None]) -> None:
         values = [None if gradient is None else self._note(gradient) for gradient in arrived]
         noted.arrivals.append(Arrival(self._tick(), self.passes, values))
+        noted.arrivals[-1].unhooked = unhooked
 
     def run(self, run: Callable[[Node, list[Any]], Sequence[Any]], node: Node, gradients: list[Any]) -> Sequence[Any]:
         """Runs a node, noting what it sends to its inputs and its local derivatives."""
@@ -366,6 +333,17 @@ def _noting_run(run: Callable[..., Any]) -> Callable[..., Any]:
     return noted
 
 
+def _noting_arrive(arrive: Callable[..., None]) -> Callable[..., None]:
+    def noted(node: Any, gradients: list[Any]) -> None:
+        capture = getattr(_thread, "capture", None)
+        if capture is None:
+            arrive(node, gradients)
+        else:
+            capture.arrive(arrive, node, gradients)
+
+    return noted
+
+
 def _noting_backward(backward: Callable[..., Any]) -> Callable[..., Any]:
     def noted(*arguments: Any, **options: Any) -> Any:
         capture = getattr(_thread, "capture", None)
@@ -390,6 +368,8 @@ def _noting_call(call: Callable[..., Any]) -> Callable[..., Any]:
 _WATCHED: tuple[Watch, ...] = (
     (function, "watchers", lambda watchers: [*watchers, _note_operation]),
     (Node, "run", _noting_run),
+    (Node, "arrive", _noting_arrive),
+    (Tensor, "arrive", _noting_arrive),
     (autograd, "backward", _noting_backward),
     (Module, "__call__", _noting_call),
 )

@@ -18,10 +18,10 @@ _LONG = 60  # characters of a line that is still drawn
 _ACROSS = 5  # edges one after the other that fit across a page; longer graphs go down
 
 
-def dot(nodes: list[Node], passes: int) -> str:
+def dot(nodes: list[Node], passes: int, remark: str) -> str:
     """The graph: values in blue, gradients in orange, on the edges upstream × local = downstream.
 
-    Where several backward passes came by a node, what the last of them brought.
+    Where several backward passes came by a node, what the last of them brought. remark: a sentence below.
     """
     root = tree_of(nodes)
     edges = [edge for node in nodes for edge in node.inputs]
@@ -37,6 +37,7 @@ def dot(nodes: list[Node], passes: int) -> str:
         f"rankdir={direction} bgcolor=white nodesep=0.3 {_FONT}",
         f'node [shape=box style="rounded,filled" penwidth=0.8 color="#7d8894" margin="0.12,0.06" {_FONT} fontsize=13]',
         f'edge [color="#7d8894" arrowsize=0.7 {_FONT} fontsize=11 fontcolor="{_GRADIENT}"]',
+        *([f"label=<{html.escape(remark)}>"] if remark else []),
         *_group(root, opened, passes),
         *_edges(edges, place, passes),
         "}",
@@ -85,7 +86,7 @@ def _group(group: Group, opened: set[Group], passes: int) -> Iterable[str]:
 
 
 def _node_lines(node: Node, passes: int) -> list[str]:
-    title = f"<B>{_text(node.name)}</B>" + (f" = {_text(node.expression)}" if node.operation else "")
+    title = f"<B>{_text(node.label)}</B>" + (f" = {_text(node.expression)}" if node.operation else "")
     if node.kind == "constant" and node.name == str(node.value):
         return [title]
     lines = [title, *(line for value in node.values if value is not None for line in _value_lines(value))]
@@ -96,14 +97,17 @@ def _gradient_lines(node: Node, visit: Visit, passes: int) -> list[str]:
     """What arrived, and where that is the sum of several, of which."""
     mark = f"pass {visit.number}: " if passes > 1 else ""
     lines = []
-    for name, value in zip(node.output_names, visit.upstream):
+    for output, (name, value) in enumerate(zip(node.output_names, visit.upstream)):
         if value is None:
             continue
-        parts = node.parts(visit)
-        if 1 < len(parts) <= 4 and all(part.size == 1 for part in parts):
+        seen = node.of_output(output)
+        parts, hook = seen.parts(visit), seen.hook(visit)
+        if not hook and 1 < len(parts) <= 4 and all(part.size == 1 for part in parts):
             lines.append(_coloured(f"{mark}{d(name)} = {' + '.join(map(str, parts))} = {value}", _GRADIENT))
         else:
             lines += _lines(f"{mark}{d(name)} = ", value, _GRADIENT)
+        if hook:
+            lines.append(_coloured(hook, _GRADIENT))
     return lines
 
 
@@ -135,6 +139,7 @@ def _edges(edges: Iterable[Edge], place: dict[int, str], passes: int) -> Iterabl
 def _edge_lines(edge: Edge) -> list[str]:
     """upstream × local = downstream, or the rule and what it gave."""
     views = ", ".join(view for view in edge.views if view != "ᵀ")  # which the expression shows
+    views = f"{edge.name} {views}".rstrip() if len(edge.source.values) > 1 else views
     lines = [_coloured(views, _QUIET)] if views else []
     visit = edge.target.visits[-1] if edge.target.visits else None
     value = edge.sent(visit) if visit is not None else None

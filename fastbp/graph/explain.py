@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fastbp.graph.capture import Capture, Operation, Scope
+from fastbp.graph.capture import Capture
+from fastbp.graph.notes import Operation, Scope
 from fastbp.graph.picture import Picture
 from fastbp.nn.module import Module
 from fastbp.tensor import Tensor
@@ -38,13 +39,14 @@ def explain(
     gives values alone.
 
     Names are those of arguments and variables of f or of the block, and for parameters their dotted names in the
-    outermost module that was called; `picture.name(x=x)` gives others.
+    outermost module that was called, or in what a variable holds that one by; `picture.name(x=x)` gives others.
 
     elements: tensors with at most so many elements are kept in full; of larger ones norm, least, largest and mean
     element and a histogram.
 
     Raises ValueError where no operation on a tensor that requires grad ran; RuntimeError for a picture inside of
-    another, or inside of a compiled function; TypeError for what is no function. Holds for the calling thread.
+    another, or inside of a compiled function; TypeError for what is no function. Where the block ends with an
+    exception, that passes, and the picture shows what ran before it. Holds for the calling thread.
     """
     if isinstance(elements, bool) or not isinstance(elements, int):
         raise TypeError(f"[explain] expected elements as an integer, got {elements!r}")
@@ -104,8 +106,8 @@ class _Block(AbstractContextManager["Picture"]):
 
     def __exit__(self, *exception: Any) -> None:
         self.active.__exit__(*exception)
-        if exception[0] is None:
-            _close(self.picture, self.capture, _variables_of(sys._getframe(1)), (), ())
+        self.picture._error = "" if exception[0] is None else exception[0].__name__
+        _close(self.picture, self.capture, _variables_of(sys._getframe(1)), (), ())
 
 
 def _finish(capture: Capture, result: Any) -> None:
@@ -125,7 +127,8 @@ def _close(
     outputs: Sequence[tuple[str, Tensor]],
 ) -> None:
     """Gives what was noted its names: those of outputs, variables, parameters, arguments, later ones before."""
-    if not any(isinstance(item, Operation) for item in capture.items):
+    picture._closed = True
+    if picture._error == "" and not any(isinstance(item, Operation) for item in capture.items):
         raise ValueError(
             "[explain] expected operations on tensors that require grad, got none; "
             "run the forward pass inside, with requires_grad=True where a gradient is asked for"
@@ -135,25 +138,28 @@ def _close(
     parameters = [(".".join(filter(None, (prefixes[scope], name))), t) for t, scope, name in capture.parameters()]
     for name, tensor in (*outputs, *tensors, *parameters, *arguments):
         picture._found |= dict.fromkeys(capture.places_of(tensor), name)
-    picture._closed = True
 
 
 def _name_modules(capture: Capture, variables: Mapping[str, Any]) -> dict[Scope, str]:
     """Labels the calls of modules; returns for each outermost call what comes before the names of its parameters.
 
     Where one module with parameters was called from outside of others, that is nothing; of several each has its
-    variable's name, or its class.
+    variable's name, or its class. One that a variable's module, list or dictionary holds has its place there, also
+    where it is the only one: a loop's variable is that of the last.
     """
-    known = {id(m): name for name, m in variables.items() if isinstance(m, Module) and _is_name(name)}
+    known = _names_of_modules(variables) if capture.outermost else {}
     modules = {scope: scope.module() for scope in capture.outermost if scope.module is not None}
     labels: dict[int, str] = {}
     for scope, module in modules.items():
         if id(module) not in labels:
-            label = known.get(id(module), scope.kind)
+            label, _ = known.get(id(module), (scope.kind, False))
             same = sum(other.split(" ")[0] == label for other in labels.values())
             labels[id(module)] = f"{label} {same + 1}" if same else label
     several = len({id(scope.module()) for _, scope, _ in capture.parameters() if scope.module}) > 1
-    prefixes = {scope: labels[id(module)] if several else "" for scope, module in modules.items()}
+    prefixes = {
+        scope: labels[id(module)] if several or known.get(id(module), ("", False))[1] else ""
+        for scope, module in modules.items()
+    }
     for scope in capture.scopes_seen:
         outermost = scope.outermost
         if outermost in modules:
@@ -163,8 +169,34 @@ def _name_modules(capture: Capture, variables: Mapping[str, Any]) -> dict[Scope,
     return prefixes
 
 
+def _names_of_modules(variables: Mapping[str, Any]) -> dict[int, tuple[str, bool]]:
+    """By id of a module: the name of its variable or of its place in what a variable holds, and whether it is that."""
+    own: dict[int, tuple[str, bool]] = {}
+    held: dict[int, tuple[str, bool]] = {}
+    for name, value in variables.items():
+        if not _is_name(name):
+            continue
+        if isinstance(value, Module):
+            own.setdefault(id(value), (name, False))
+            places = [(name, value)]
+        elif isinstance(value, Mapping):
+            places = [(f"{name}[{key!r}]", each) for key, each in value.items() if isinstance(each, Module)]
+        elif isinstance(value, (list, tuple)):
+            places = [(f"{name}[{i}]", each) for i, each in enumerate(value) if isinstance(each, Module)]
+        else:
+            continue
+        for place, module in places:
+            if module is not value:
+                held.setdefault(id(module), (place, True))
+            before = "" if place == "self" else f"{place}."  # in a method, what a state_dict calls it
+            for path, each in module.named_modules():
+                if path:
+                    held.setdefault(id(each), (before + path, True))
+    return own | held
+
+
 def _variables_of(frame: Any) -> dict[str, Any]:
-    """A frame's variables by name.
+    """A frame's variables by name, and the global ones that its code uses.
 
     Before Python 3.13 a function's frame keeps the dictionary that it gives, and so all that is in it: it is emptied,
     unless somebody else has it as well.
@@ -174,7 +206,18 @@ def _variables_of(frame: Any) -> dict[str, Any]:
     alone = sys.getrefcount(given) <= 3  # the frame, the name here, the argument of this call
     if frame.f_code.co_flags & inspect.CO_OPTIMIZED and type(given) is dict and alone:
         given.clear()
+    for name in _names_in(frame.f_code):
+        if name in frame.f_globals:
+            variables.setdefault(name, frame.f_globals[name])
     return variables
+
+
+def _names_in(code: Any) -> Iterator[str]:
+    """The names that code looks up outside of itself, also that of the functions in it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _names_in(constant)
 
 
 def _is_name(name: str) -> bool:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fastbp.graph.capture import Scope
 from fastbp.graph.nodes import Edge, Node
+from fastbp.graph.notes import Scope
 
 MOST = 24  # members of a group: what is still read at a glance; longer ones are divided
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fastbp.function import Function
 from fastbp.graph.value import number
 
-# {a}, {b} are the names of the inputs, {all} stands for all of them, {y} is the output's name and {dy} its gradient.
+# {a}, {b}, {c} are the names of inputs, {all} stands for all of them, {y} is the output's name and {dy} its gradient.
 # Where a form depends on the call (its dimensions, say), it is a function of what the operation kept and of the shapes
 # of its inputs.
 Form = str | Callable[[Mapping[str, Any], Sequence[tuple[int, ...]]], str]
@@ -46,6 +46,12 @@ def _with_constants(word: str) -> Form:
         return f"{word}({', '.join(['{a}', *map(number, detail.get('constants', ()))])})"
 
     return form
+
+
+def _gathered(detail: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]) -> str:
+    if "operation" in detail:  # the extreme elements, gathered from where they were found
+        return f"{detail['operation']}({{a}}, dim={detail['dim']})"
+    return "gather({a})"
 
 
 def _sine(form: str) -> Form:
@@ -82,7 +88,7 @@ RULES: dict[str, Rule] = {
     "Minimum": Rule(
         "min({a}, {b})", ("1 where {a} < {b}, ½ where equal", "1 where {b} < {a}, ½ where equal"), words=_ROUTED
     ),
-    "Where": Rule("where({a}, {b})", ("1 where {a} was chosen", "1 where {b} was chosen"), words=_ROUTED),
+    "Where": Rule("where({a}, {b}, {c})", ("", "1 where {a}, else 0", "0 where {a}, else 1"), words=_ROUTED),
     # element by element, of one
     "Exp": Rule("exp({a})", ("{y}",), words=_SCALED),
     "Log": Rule("ln({a})", ("1/{a}",), words=_SCALED),
@@ -130,7 +136,7 @@ RULES: dict[str, Rule] = {
     "Concatenate": Rule("cat({all})", gradient=("its part of {dy}",), words=_ROUTED),
     "Slice": Rule(_indexed, gradient=("{dy} in its place, 0 elsewhere",), words=_ROUTED),
     "Place": Rule("place({a})", gradient=("{dy} at its place",), words=_ROUTED),
-    "Gather": Rule("gather({a})", gradient=("rows of {dy}, added where they came from",), words=_ROUTED),
+    "Gather": Rule(_gathered, gradient=("rows of {dy}, added where they came from",), words=_ROUTED),
     "PaddedGather": Rule(
         "gather({a})", gradient=("rows of {dy}, added where they came from, none to the padding",), words=_ROUTED
     ),
@@ -170,9 +176,9 @@ class Names:
     ) -> None:
         self.inputs, self.output, self.detail = inputs, output, detail
         self.shapes, self.output_shape = shapes, output_shape
-        a, b = [*inputs[:2], "", ""][:2]
+        a, b, c = [*inputs[:3], "", "", ""][:3]
         few = [*inputs[:3], f"… {len(inputs) - 3} more"] if len(inputs) > 4 else inputs
-        self._symbols = {"a": a, "b": b, "y": output, "dy": d(output), "all": ", ".join(few)}
+        self._symbols = {"a": a, "b": b, "c": c, "y": output, "dy": d(output), "all": ", ".join(few)}
 
     def fill(self, form: Form) -> str:
         """A form with the names in their places."""

@@ -49,29 +49,35 @@ def _data(nodes: list[Node]) -> dict[str, Any]:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": node.name, "gradients": [d(name) for name in node.output_names], "kind": node.kind}
+    data: dict[str, Any] = {
+        "name": node.name,
+        "names": node.output_names,
+        "gradients": [d(name) for name in node.output_names],
+        "kind": node.kind,
+    }
     data["values"] = [_value(value) for value in node.values]
     if node.operation:
         data |= {"operation": node.operation, "expression": node.expression, "words": node.words, "module": node.module}
     else:
         # Of a leaf no event tells what arrived in all.
-        data["arrived"] = [[visit.number, _value(visit.upstream[0])] for visit in node.visits]
-    if hooked := [
-        v.number for v in node.visits if node.uses and _is_small(v) and not node.parts(v) and node.arrivals(v)
-    ]:
-        data["hooked"] = hooked
+        data["arrived"] = [
+            {"pass": visit.number, "upstream": [_value(visit.upstream[0])], **_arrival(node, visit)}
+            for visit in node.visits
+        ]
     return data
 
 
-def _is_small(visit: Visit) -> bool:
-    return len(visit.upstream) == 1 and visit.upstream[0] is not None and visit.upstream[0].array is not None
+def _arrival(node: Node, visit: Visit) -> dict[str, Any]:
+    """For each output, whether what was sent there adds up to what arrived, and what a hook made of that."""
+    seen = [node.of_output(i) for i in range(len(node.values))]
+    return {"adds": [bool(each.parts(visit)) for each in seen], "hooks": [each.hook(visit) for each in seen]}
 
 
 def _edge(edge: Edge) -> dict[str, Any]:
-    slope = f"∂{edge.target.name}/∂{edge.source.name} = {edge.local}" if edge.local else ""
-    rule = f"{d(edge.source.name)} = {edge.gradient}" if edge.gradient else ""
-    views = ", ".join(edge.views)
-    return {"source": edge.source.index, "target": edge.target.index, "views": views, "slope": slope, "rule": rule}
+    slope = f"∂{edge.target.name}/∂{edge.name} = {edge.local}" if edge.local else ""
+    rule = f"{d(edge.name)} = {edge.gradient}" if edge.gradient else ""
+    ends = {"source": edge.source.index, "output": edge.output, "target": edge.target.index}
+    return {**ends, "name": edge.name, "views": ", ".join(edge.views), "slope": slope, "rule": rule}
 
 
 def _events(nodes: list[Node], at: dict[int, int]) -> list[dict[str, Any]]:
@@ -88,7 +94,8 @@ def _events(nodes: list[Node], at: dict[int, int]) -> list[dict[str, Any]]:
                 for e in node.inputs
                 if (value := e.sent(visit))
             ]
-            events.append((visit.time, {"node": node.index, "pass": visit.number, "upstream": upstream, "sent": sent}))
+            event = {"node": node.index, "pass": visit.number, "upstream": upstream, "sent": sent}
+            events.append((visit.time, event | _arrival(node, visit)))
     return [event for _, event in sorted(events, key=lambda each: each[0])]
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from fastbp.graph import dot, page, text
 from fastbp.graph.build import nodes_of
-from fastbp.graph.capture import Capture, Leaf, Operation
+from fastbp.graph.capture import Capture
 from fastbp.graph.fold import Group, tree_of
 from fastbp.graph.nodes import Edge, Node
+from fastbp.graph.notes import Leaf, Operation
 from fastbp.tensor import Tensor
 
 
@@ -24,6 +25,7 @@ class Picture:
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
         self._closed = False
+        self._error = ""  # the class of the exception that ended the block
         self._views = False
         self._names: dict[tuple[Leaf | Operation, int], str] = {}  # given by `name`
         self._found: dict[tuple[Leaf | Operation, int], str] = {}  # of arguments, parameters and variables
@@ -37,6 +39,11 @@ class Picture:
     def nodes(self) -> list[Node]:
         if not self._closed:
             raise RuntimeError("[explain] the picture is complete when the block is left; look at it there")
+        if not self._capture.items:
+            raise RuntimeError(
+                "[explain] expected operations on tensors that require grad, got none"
+                + (f" before the block ended with {self._error}" if self._error else "")
+            )
         if self._nodes is None:
             self._nodes = nodes_of(self._capture, {**self._found, **self._names}, self._views)
         return self._nodes
@@ -56,8 +63,8 @@ class Picture:
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
-            if node.name == name:
-                return node
+            if name in node.output_names:
+                return node.of_output(node.output_names.index(name))
         raise KeyError(f"[picture] expected the name of a node, got {name!r}")
 
     def __iter__(self) -> Iterator[Node]:
@@ -84,22 +91,29 @@ class Picture:
     def with_views(self) -> Picture:
         """The same picture, in which reshapes, transposes and casts are nodes of their own."""
         other = Picture(self._capture)
-        other._closed, other._views = self._closed, True
+        other._closed, other._error, other._views = self._closed, self._error, True
         other.title, other.description = self.title, self.description
         other._names, other._found = dict(self._names), self._found
         return other
 
     # ------------------------------------------------------------ what draws it
 
+    @property
+    def _remark(self) -> str:
+        """What is to be known of a picture that is not of the whole block."""
+        return f"The block ended with {self._error}: this is what ran before." if self._error else ""
+
     def __str__(self) -> str:
-        return text.text(self.nodes, self.passes)
+        return text.text(self.nodes, self.passes, self._remark)
 
     def __repr__(self) -> str:
-        return str(self) if self._closed else "<picture of a block that is still running>"
+        if not self._closed:
+            return "<picture of a block that is still running>"
+        return str(self) if self._capture.items else "<picture of a block without operations>"
 
     def dot(self) -> str:
         """The graph in graphviz's language."""
-        return dot.dot(self.nodes, self.passes)
+        return dot.dot(self.nodes, self.passes, self._remark)
 
     def svg(self) -> str:
         """The graph as an SVG image, drawn by graphviz: RuntimeError naming what to install where that is missing."""
@@ -107,7 +121,8 @@ class Picture:
 
     def html(self) -> str:
         """One page without anything outside of it, on which the steps forward and backward can be walked."""
-        return page.page(self.nodes, self.passes, self.title, self.description)
+        description = " ".join(filter(None, (self._remark, self.description)))
+        return page.page(self.nodes, self.passes, self.title, description)
 
     def _repr_svg_(self) -> str | None:
         try:
@@ -116,7 +131,9 @@ class Picture:
             return None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file: .html, .svg, .txt or .dot. ValueError for another ending."""
+        """Writes a file: .html, .svg, .txt or .dot. ValueError for another ending, TypeError for what is no path."""
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"[save] expected a file name as str or PathLike, got {type(path).__name__}")
         kinds = {".html": self.html, ".svg": self.svg, ".txt": self.__str__, ".dot": self.dot}
         suffix = Path(path).suffix.lower()
         if suffix not in kinds:

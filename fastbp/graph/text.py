@@ -15,8 +15,11 @@ _PARTS = 4  # of a sum that are written out
 _PRODUCT = 70  # characters of upstream × local = downstream on one line
 
 
-def text(nodes: list[Node], passes: int) -> str:
-    """Forward in the order of computation, then each backward pass in its own, then the gradients of the leaves."""
+def text(nodes: list[Node], passes: int, remark: str) -> str:
+    """Forward in the order of computation, then each backward pass in its own, then the gradients of the leaves.
+
+    remark: a sentence at the end.
+    """
     root = tree_of(nodes)
     items = drawn(root, unfolded(root, MOST))
     rows = [("Forward",), *(_forward(item) for item in items if not _says_itself(item))]
@@ -29,6 +32,8 @@ def text(nodes: list[Node], passes: int) -> str:
             rows += _backward(item, number)
         rows += [(), ("Gradients" if passes == 1 else f"Gradients of pass {number}",)]
         rows += _gradients(nodes, items, number)
+    if remark:
+        rows += [(), (remark,)]
     return "\n".join(_aligned(rows))
 
 
@@ -39,11 +44,11 @@ def _says_itself(item: Group | Node) -> bool:
 
 def _forward(item: Group | Node) -> tuple[str, ...]:
     if isinstance(item, Node):
-        label = f"{item.name} = {item.expression}" if item.operation else item.name
+        label = f"{item.label} = {item.expression}" if item.operation else item.label
         kind = "" if item.operation or item.kind == "constant" else item.kind
         return f"  {label}", _values(item.values), kind
     inside = crossing(item)
-    shown = ", ".join(f"{node.name} = {_values(node.values)}" for node in inside.outputs[:2])
+    shown = ", ".join(f"{node.label} = {_values(node.values)}" for node in inside.outputs[:2])
     more = f", … {len(inside.outputs) - 2} more" if len(inside.outputs) > 2 else ""
     return f"  [{_title(item)}]", (f"{shown}{more}" if shown else _count(inside.leaves, "tensor")), _contents(item)
 
@@ -56,32 +61,32 @@ def _backward(item: Group | Node, number: int) -> list[tuple[str, ...]]:
     if not visited:
         return []
     rows: list[tuple[str, ...]] = [
-        (f"  [{_title(item)}]", f"{d(n.name)} = {_values(v.upstream)}") for n, v in visited[:2]
+        (f"  [{_title(item)}]", f"{', '.join(map(d, n.output_names))} = {_values(v.upstream)}") for n, v in visited[:2]
     ]
     edges = [*inside.incoming, *(edge for leaf in inside.leaves for edge in leaf.uses)]
     sent = [(edge, value) for edge in edges for v in _of_pass(edge.target, number) if (value := edge.sent(v))]
-    rows += [(f"    to {edge.source.name}", f"{d(edge.source.name)} = {value}") for edge, value in sent[:4]]
+    rows += [(f"    to {edge.name}", f"{d(edge.name)} = {value}") for edge, value in sent[:4]]
     return rows + ([(f"    … and {len(sent) - 4} more",)] if len(sent) > 4 else [])
 
 
 def _visited(node: Node, visit: Visit) -> Iterator[tuple[str, ...]]:
     upstream = _values(visit.upstream)
     names = ", ".join(d(name) for name in node.output_names)
-    yield f"  {node.name} = {node.expression}", f"{names} = {upstream}"
+    yield f"  {node.label} = {node.expression}", f"{names} = {upstream}", _hooks(node, visit)
     for edge in node.inputs:
         value = edge.sent(visit)
         if value is None:
             continue
         local = visit.local[edge.position]
-        name = d(edge.source.output_names[0 if len(edge.source.values) == 1 else edge.output])
+        name = d(edge.name)
         seen = "".join(f" {view}" for view in edge.views if view != "ᵀ")  # which the expression shows
         rule = f"{name} = {edge.gradient}" if edge.gradient else ""
-        slope = f"∂{node.name}/∂{edge.source.name} = {edge.local}" if edge.local and local is not None else ""
+        slope = f"∂{node.name}/∂{edge.name} = {edge.local}" if edge.local and local is not None else ""
         product = f"{upstream} × {local} = {value}"
         if local is not None and len(product) <= _PRODUCT:
-            yield f"    to {edge.source.name}{seen}", product, slope or rule
+            yield f"    to {edge.name}{seen}", product, slope or rule
         else:
-            yield f"    to {edge.source.name}{seen}", f"{name} = {value}", rule
+            yield f"    to {edge.name}{seen}", f"{name} = {value}", rule
             if local is not None:
                 yield "", f"local {local}", slope
 
@@ -103,10 +108,17 @@ def _gradient(node: Node, number: int) -> Iterator[tuple[str, ...]]:
     """What arrived at a leaf: what each use sent, and the sum."""
     for visit in _of_pass(node, number):
         parts = node.parts(visit)
-        total = f"{' + '.join(map(str, parts))} = " if 1 < len(parts) <= _PARTS else ""
+        added = 1 < len(parts) <= _PARTS and not node.hook(visit)
+        total = f"{' + '.join(map(str, parts))} = " if added else ""
         uses = len(node.arrivals(visit))
         used = f"used {uses} times" if uses > 1 else ""
-        yield f"  {d(node.name)}", f"{total}{visit.upstream[0]}", used
+        yield f"  {d(node.name)}", f"{total}{visit.upstream[0]}", ", ".join(filter(None, (used, _hooks(node, visit))))
+
+
+def _hooks(node: Node, visit: Visit) -> str:
+    """What hooks changed, with names where there are several outputs."""
+    notes = [(name, node.of_output(i).hook(visit)) for i, name in enumerate(node.output_names)]
+    return ", ".join(f"{d(name)} by {note}" if len(notes) > 1 else note for name, note in notes if note)
 
 
 def _of_pass(node: Node, number: int) -> list[Visit]:

@@ -54,13 +54,17 @@ class Value:
         return Value(tuple(self.shape[d] for d in dims), self.dtype, array, self.summary)
 
     def __str__(self) -> str:
-        """On one line: 1.2, whatever the shape of a single number; [[1, 2], [3, 4]]; or of a larger one the summary,
+        """On one line: 1.2 for a scalar; [1.2]; [[1, 2], [3, 4]]; or of a larger one the summary,
         "(64, 128) norm 12.3, from -1 to 1, mean 0.1 ▁▃█▃▁"."""
         if self.summary is not None:
             return f"{self.shape} {', '.join(self.facts())}{' ' + bars if (bars := self.bars()) else ''}"
         if self.array is None or not self.array.size:
             return f"empty {self.shape}"
-        return number(self.array.item()) if self.array.size == 1 else _nested(self.array.tolist())
+        return _nested(self.array.tolist())
+
+    def brief(self) -> str:
+        """On a short line: of a larger tensor the shape and the first of the facts."""
+        return str(self) if self.summary is None else f"{self.shape} {self.facts()[0]}"
 
     def rows(self) -> list[str]:
         """The elements of a small tensor as the lines of a matrix with aligned columns."""

@@ -200,12 +200,12 @@ class Where(Function):
     fresh = True
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, Any, Any]:
         (condition,) = ctx.saved_tensors
-        need_a, need_b = ctx.edges
-        da = _to(where(condition, dy, 0.0), ctx, 0) if need_a else None
-        db = _to(where(condition, 0.0, dy), ctx, 1) if need_b else None
-        return da, db
+        _, need_a, need_b = ctx.edges
+        da = _to(where(condition, dy, 0.0), ctx, 1) if need_a else None
+        db = _to(where(condition, 0.0, dy), ctx, 2) if need_b else None
+        return None, da, db
 
 
 def _call_and_keep(function: Any, op: str, a: Any, b: Any) -> Tensor:
@@ -295,7 +295,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     y = new(broadcast_shape("where", *shapes), a.dtype if isinstance(a, Tensor) else b.dtype)
     operands = [contiguous(x) if isinstance(x, Tensor) else x for x in (a, b)]
     backend_of(condition).where(contiguous(condition), *operands, y.buffer)
-    if node := record(Where, (a, b), y):
+    if node := record(Where, (condition, a, b), y):
         node.save_for_backward(condition)
     return y
 

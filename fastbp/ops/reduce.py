@@ -236,7 +236,11 @@ def _extremum(x: Tensor, dim: int, keepdim: bool, op: str) -> Extremum:
     at = one_dim(dim, x.ndim, op)
     indices = _arg(x, at, True, "arg" + op)
     values = x.gather(at, indices) if x.ndim else x
-    return Extremum(*(t if keepdim else reshape(t, x.shape[:at] + x.shape[at + 1 :]) for t in (values, indices)))
+    if not keepdim:
+        values, indices = (reshape(t, x.shape[:at] + x.shape[at + 1 :]) for t in (values, indices))
+    if values is not x and (node := values._node) is not None:
+        node.operation, node.dim = op, at  # what a picture calls it
+    return Extremum(values, indices)
 
 
 def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:

@@ -67,21 +67,21 @@ function showDetails(panel, model, data, item, moment, step) {
 
 function showNode(panel, model, data, node, moment, step) {
   const isOperation = node.operation !== undefined;
-  add("h2", {"data-field": "name"}, panel, isOperation ? `${node.name} = ${node.expression}` : node.name);
+  add("h2", {"data-field": "name"}, panel, isOperation ? `${labelOf(node)} = ${node.expression}` : node.name);
   const about = isOperation ? `operation ${node.operation}${node.module ? ` in ${node.module}` : ""}` : node.kind;
   add("p", {class: "quiet", "data-field": "about"}, panel, about);
+  const arrived = arrivedAt(node, moment), several = node.values.length > 1;
   if (isComputed(node, moment)) {
     add("h3", {}, panel, "Value");
-    for (const value of node.values) addValue(value, "value", "value", panel);
+    node.values.forEach((value, i) => addValue(value, "value", "value", panel, several ? `${node.names[i]} = ` : ""));
   }
-  const arrived = arrivedAt(node, moment);
   if (arrived) {
     add("h3", {}, panel, `Upstream: the gradient that arrives${data.passes > 1 ? ` in pass ${arrived.pass}` : ""}`);
     for (const part of arrived.parts.slice(0, 20))
-      add("p", {class: "quiet", "data-part": part.edge.target.name}, panel, `${textOf(part.value)} from ${part.edge.target.name}`);
+      add("p", {class: "quiet", "data-part": part.edge.target.name}, panel, `${textOf(part.value)}${several ? ` to ${part.edge.name}` : ""} from ${part.edge.target.name}`);
     addMore(arrived.parts.length - 20, panel);
-    if (arrived.hooked) add("p", {class: "quiet"}, panel, "changed by a hook to");
-    if (arrived.whole) for (const value of arrived.values) addValue(value, "upstream", "gradient", panel);
+    if (arrived.whole) for (const hook of arrived.hooks.filter(Boolean)) add("p", {class: "quiet", "data-field": "hook"}, panel, hook);
+    if (arrived.whole) arrived.values.forEach((value, i) => addValue(value, "upstream", "gradient", panel, several ? `${node.gradients[i]} = ` : ""));
   }
   const visit = step && step.pass ? model.events[step.from] : node.visits.filter((event) => event.index <= moment).pop();
   if (visit) showSent(panel, node, visit);
@@ -92,8 +92,8 @@ function showSent(panel, node, visit) {
   add("h3", {}, panel, "Downstream = upstream × local");
   if (node.words) add("p", {class: "quiet", "data-field": "words"}, panel, `It ${node.words}.`);
   for (const [edge, local, value] of visit.sent.slice(0, 20)) {
-    const sent = add("div", {class: "sent", "data-to": edge.source.name}, panel);
-    add("p", {}, sent, `to ${edge.source.name}${edge.views ? ` (${edge.views})` : ""}`);
+    const sent = add("div", {class: "sent", "data-to": edge.name}, panel);
+    add("p", {}, sent, `to ${edge.name}${edge.views ? ` (${edge.views})` : ""}`);
     const rule = (local !== null && edge.slope) || edge.rule;
     if (rule) add("p", {class: "quiet", "data-field": "rule"}, sent, rule);
     if (local !== null) addValue(local, "local", "ink", sent, "local ");
@@ -110,7 +110,7 @@ function showGroup(panel, group, moment) {
   const list = (title, nodes) => {
     if (nodes.length) add("h3", {}, panel, title);
     for (const node of nodes.slice(0, 12)) {
-      add("p", {}, panel, node.name);
+      add("p", {}, panel, labelOf(node));
       if (isComputed(node, moment)) addValue(node.values[0], "value", "value", panel);
       const arrived = arrivedAt(node, moment);
       if (arrived && arrived.whole) addValue(arrived.values[0], "upstream", "gradient", panel);

@@ -27,11 +27,12 @@ function isComputed(node, moment) {
   return node.operation === undefined || node.computed <= moment;
 }
 
-// The gradient that has arrived at a node by now: {pass, parts, values, whole}, or null. parts: what single uses sent.
+// The gradient that has arrived at a node by now: {pass, parts, values, adds, hooks, whole}, or null. parts: what single
+// uses sent; adds: whether they make up all that arrived; hooks: what hooks made of that, "" where they changed nothing.
 function arrivedAt(node, moment) {
-  const visits = node.operation === undefined ? node.arrived.map(([pass, value]) => ({pass, upstream: [value]})) : node.visits;
+  const visits = node.operation === undefined ? node.arrived : node.visits;
   for (let i = visits.length - 1; i >= 0; --i) {
-    const {pass, upstream, index} = visits[i];
+    const {pass, upstream, adds, hooks, index} = visits[i];
     const parts = [];
     let expected = 0;
     for (const edge of node.uses)
@@ -41,11 +42,12 @@ function arrivedAt(node, moment) {
         if (sent.at <= moment) parts.push({edge, ...sent});
       }
     const whole = expected ? parts.length === expected : index <= moment;
-    const hooked = (node.hooked || []).includes(pass);  // then the parts do not make up the whole
-    if (whole || parts.length) return {pass, parts, whole, hooked, values: upstream};
+    if (whole || parts.length) return {pass, parts, whole, adds, hooks, values: upstream};
   }
   return null;
 }
+
+const labelOf = (node) => node.names.join(", ");
 
 function textOf(value) {
   if (value === null) return "none";
@@ -77,15 +79,17 @@ function linesOf(value, kind, before = "") {
 function gradientLines(node, moment) {
   const arrived = arrivedAt(node, moment);
   if (!arrived) return [];
-  const parts = arrived.parts.map((part) => textOf(part.value));
-  const short = !arrived.hooked && parts.length > 1 && parts.length <= 4 && arrived.parts.every((part) => typeof part.value === "string");
-  if (!arrived.whole) {
-    const sum = short || parts.length === 1 ? `${parts.join(" + ")} + …` : `${parts.length} parts so far`;
-    return [{text: shorten(`${node.gradients[0]} = ${sum}`, 40), style: "gradient"}];
-  }
   return arrived.values.flatMap((value, i) => {
-    if (short && typeof value === "string") return [{text: `${node.gradients[i]} = ${parts.join(" + ")} = ${value}`, style: "gradient"}];
-    return linesOf(value, "gradient", `${node.gradients[i]} = `);
+    const mine = arrived.parts.filter((part) => part.edge.output === i), parts = mine.map((part) => textOf(part.value));
+    const short = arrived.adds[i] && parts.length > 1 && parts.length <= 4 && mine.every((part) => typeof part.value === "string");
+    if (!arrived.whole) {
+      if (!parts.length) return [];
+      const sum = short || parts.length === 1 ? `${parts.join(" + ")} + …` : `${parts.length} parts so far`;
+      return [{text: shorten(`${node.gradients[i]} = ${sum}`, 40), style: "gradient"}];
+    }
+    const hook = arrived.hooks[i] ? [{text: shorten(arrived.hooks[i], 60), style: "gradient"}] : [];
+    if (short && typeof value === "string" && !hook.length) return [{text: `${node.gradients[i]} = ${parts.join(" + ")} = ${value}`, style: "gradient"}];
+    return [...linesOf(value, "gradient", `${node.gradients[i]} = `), ...hook];
   });
 }
 
@@ -103,7 +107,7 @@ function cardLines(item, moment) {
     }
     return lines;
   }
-  const title = {text: shorten(item.name, 26), style: "title", bold: true};
+  const title = {text: shorten(labelOf(item), 26), style: "title", bold: true};
   if (item.operation !== undefined) title.rest = shorten(` = ${item.expression}`, 34);
   if (item.kind === "constant" && item.name === item.values[0]) return [title];
   const values = isComputed(item, moment) ? item.values.flatMap((value) => linesOf(value, "value")) : [];
@@ -115,11 +119,11 @@ function sentenceOf(model, step) {
   if (!step) return "Before the first step: inputs and parameters have their values";
   const {owner, pass} = step;
   if (owner.isGroup) return pass ? `the gradient goes through ${owner.title}` : `${owner.title} is computed`;
-  if (!pass) return `${owner.name} = ${owner.expression} = ${owner.values.map(textOf).join(", ")}`;
+  if (!pass) return `${labelOf(owner)} = ${owner.expression} = ${owner.values.map(textOf).join(", ")}`;
   const event = model.events[step.from];
-  const sent = event.sent.map(([edge, , value]) => `${textOf(value)} to ${edge.source.name}`);
+  const sent = event.sent.map(([edge, , value]) => `${textOf(value)} to ${edge.name}`);
   const few = sent.length > 3 ? [...sent.slice(0, 3), `… ${sent.length - 3} more`] : sent;
-  return `${owner.name} gets ${event.upstream.map(textOf).join(", ")} and sends ${few.join(", ") || "nothing"}`;
+  return `${labelOf(owner)} gets ${event.upstream.map(textOf).join(", ")} and sends ${few.join(", ") || "nothing"}`;
 }
 
 // What an edge was sent, the longest text first: upstream × local = downstream, the rule, the result.
