@@ -1,5 +1,5 @@
-// Checks that every binding makes before a kernel runs, and the call itself. Only module.cpp and bind_*.cpp include
-// this: it is the border to Python.
+// Checks that every binding makes before a kernel runs, and the call itself. Only module.cpp, bind_*.cpp and
+// kernel_call.h include this: it is the border to Python.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,46 +1,10 @@
 // Bindings of losses.
 #include <utility>
 
-#include "bind.h"
+#include "kernel_call.h"
 
 namespace fastbp {
 namespace {
-
-// A call of a loss as it is put together: operands in the order of the kernel's pointers, first those that it reads.
-// A null one leaves its place empty.
-class LossCall {
- public:
-  LossCall(const std::string& op, DType dtype) : op_(op), dtype_(dtype) {}
-
-  void read(const char* name, const Buffer* b, std::initializer_list<int64_t> shape) { read(name, b, shape, dtype_); }
-  void read(const char* name, const Buffer* b, std::initializer_list<int64_t> shape, DType dtype) {
-    args.p[place_++] = b ? input(op_, name, *b, dtype, shape) : nullptr;
-    if (b) read_[reads_++] = b;
-  }
-  void read_one(const char* name, const Buffer& b) {
-    if (b.size != 1) fail_value(op_, std::string("expected ") + name + " of one element, got " + shape_text(b));
-    args.p[place_++] = input(op_, name, b, dtype_);
-    read_[reads_++] = &b;
-  }
-  // An output shares no memory with what is read or written, but that it may take the place of `replaced`.
-  void write(const char* name, Buffer* b, std::initializer_list<int64_t> shape, const Buffer* replaced = nullptr) {
-    args.p[place_++] = b ? output(op_, name, *b, dtype_, shape) : nullptr;
-    if (!b) return;
-    for (int i = 0; i < reads_; ++i) require_apart(op_, *b, *read_[i], read_[i] == replaced);
-    for (int i = 0; i < writes_; ++i) require_apart(op_, *b, *written_[i]);
-    written_[writes_++] = b;
-  }
-  void run(Place place) { call(kernel_for(op_, place.entry(), dtype_), args); }
-
-  Args args{};
-
- private:
-  static constexpr int kMost = sizeof(Args{}.p) / sizeof(void*);
-  const std::string& op_;
-  DType dtype_;
-  int place_ = 0, reads_ = 0, writes_ = 0;
-  const Buffer *read_[kMost], *written_[kMost];
-};
 
 // ---------------------------------------------------------------- losses of elements
 
@@ -53,20 +17,17 @@ void def_element_loss(nb::module_& m, Place place, std::index_sequence<I...>) {
       op.c_str(),
       [op, place](const Buffer& x, const Buffer& target, const Buffer* coefficient, const Buffer* sample_weight,
                   const Buffer& denominator, C... constants, Buffer& losses, Buffer* dx) {
-        require_dims(op, "x", x, 2, "(rows, cols)");
-        const int64_t rows = x.shape[0], cols = x.shape[1];
         const bool of_elements = coefficient && coefficient->ndim == 2;
-        LossCall loss(op, x.dtype);
+        KernelCall loss(op, "x", x);
+        const int64_t rows = loss.rows(), cols = loss.cols();
         loss.read("x", &x, {rows, cols});
         loss.read("target", &target, {rows, cols});
         if (of_elements) loss.read("coefficient", coefficient, {rows, cols});
         else loss.read("coefficient", coefficient, {cols});
         loss.read("sample_weight", sample_weight, {rows});
-        loss.read_one("denominator", denominator);
+        loss.read_one("denominator", &denominator);
         loss.write("losses", &losses, {rows});
         loss.write("dx", dx, {rows, cols}, &x);
-        loss.args.n[0] = rows;
-        loss.args.n[1] = cols;
         loss.args.n[2] = of_elements ? cols : 0;
         ((loss.args.c[I] = constants), ...);
         loss.run(place);
@@ -95,21 +56,19 @@ void require_labels(const std::string& op, const Buffer& target, int64_t classes
 }
 
 // What losses of classes share: x (rows, classes) and its target, weights of classes and rows.
-LossCall class_loss(const std::string& op, const char* x_name, const Buffer& x, const Buffer& target,
-                    const Buffer* class_weight, const Buffer* sample_weight, const Buffer& denominator, Buffer& losses,
-                    const char* dx_name, Buffer* dx) {
-  const int64_t rows = x.shape[0], classes = x.shape[1];
-  LossCall loss(op, x.dtype);
+KernelCall class_loss(const std::string& op, const char* x_name, const Buffer& x, const Buffer& target,
+                      const Buffer* class_weight, const Buffer* sample_weight, const Buffer& denominator,
+                      Buffer& losses, const char* dx_name, Buffer* dx) {
+  KernelCall loss(op, x_name, x);
+  const int64_t rows = loss.rows(), classes = loss.cols();
   loss.read(x_name, &x, {rows, classes});
   if (target.dtype == kInt64) loss.read("target", &target, {rows}, kInt64);
   else loss.read("target", &target, {rows, classes});
   loss.read("class_weight", class_weight, {classes});
   loss.read("sample_weight", sample_weight, {rows});
-  loss.read_one("denominator", denominator);
+  loss.read_one("denominator", &denominator);
   loss.write("losses", &losses, {rows});
   loss.write(dx_name, dx, {rows, classes}, &x);
-  loss.args.n[0] = rows;
-  loss.args.n[1] = classes;
   return loss;
 }
 
@@ -121,7 +80,7 @@ void cross_entropy_forward(const Buffer& logits, const Buffer& target, const Buf
   require_dims(op, "logits", logits, 2, "(rows, cols)");
   input(op, "target", target, kInt64, {logits.shape[0]});
   require_labels(op, target, logits.shape[1], ignore_index);
-  LossCall loss =
+  KernelCall loss =
       class_loss(op, "logits", logits, target, class_weight, sample_weight, denominator, losses, "dlogits", dlogits);
   loss.args.n[2] = ignore_index;
   loss.args.c[0] = label_smoothing;
@@ -135,7 +94,7 @@ void cross_entropy_probabilities_forward(const Buffer& logits, const Buffer& tar
   static const std::string op = "cross_entropy_probabilities_forward";
   require_dims(op, "logits", logits, 2, "(rows, cols)");
   input(op, "target", target, logits.dtype, {logits.shape[0], logits.shape[1]});
-  LossCall loss =
+  KernelCall loss =
       class_loss(op, "logits", logits, target, class_weight, sample_weight, denominator, losses, "dlogits", dlogits);
   loss.args.c[0] = label_smoothing;
   loss.run(place);
@@ -148,7 +107,7 @@ void nll_forward(const Buffer& x, const Buffer& target, const Buffer* class_weig
   require_dims(op, "x", x, 2, "(rows, cols)");
   input(op, "target", target, kInt64, {x.shape[0]});
   require_labels(op, target, x.shape[1], ignore_index);
-  LossCall loss = class_loss(op, "x", x, target, class_weight, sample_weight, denominator, losses, "dx", dx);
+  KernelCall loss = class_loss(op, "x", x, target, class_weight, sample_weight, denominator, losses, "dx", dx);
   loss.args.n[2] = ignore_index;
   loss.run(place);
 }
@@ -160,7 +119,7 @@ void cross_entropy_denominator(const Buffer& target, const Buffer* class_weight,
   require_dims(op, "target", target, 1, "(rows,)");
   if (class_weight) require_dims(op, "class_weight", *class_weight, 1, "(cols,)");
   const int64_t classes = class_weight ? class_weight->size : INT64_MAX;
-  LossCall loss(op, y.dtype);
+  KernelCall loss(op, y.dtype);
   loss.read("target", &target, {target.size}, kInt64);
   loss.read("class_weight", class_weight, {classes});
   if (class_weight) require_labels(op, target, classes, ignore_index);
@@ -179,19 +138,16 @@ void gaussian_nll_forward(const Buffer& x, const Buffer& target, const Buffer& v
                           Buffer* dvar) {
   static const Place place = place_of("gaussian_nll_forward");
   static const std::string op = "gaussian_nll_forward";
-  require_dims(op, "x", x, 2, "(rows, cols)");
-  const int64_t rows = x.shape[0], cols = x.shape[1];
-  LossCall loss(op, x.dtype);
+  KernelCall loss(op, "x", x);
+  const int64_t rows = loss.rows(), cols = loss.cols();
   loss.read("x", &x, {rows, cols});
   loss.read("target", &target, {rows, cols});
   loss.read("var", &var, {rows, cols});
   loss.read("sample_weight", sample_weight, {rows});
-  loss.read_one("denominator", denominator);
+  loss.read_one("denominator", &denominator);
   loss.write("losses", &losses, {rows});
   loss.write("dx", dx, {rows, cols});
   loss.write("dvar", dvar, {rows, cols});
-  loss.args.n[0] = rows;
-  loss.args.n[1] = cols;
   loss.args.c[0] = floor;
   loss.args.c[1] = full;
   loss.run(place);
@@ -205,13 +161,13 @@ void mixture_nll_forward(const Buffer& logits, const Buffer& means, const Buffer
   require_dims(op, "logits", logits, 2, "(rows, components)");
   require_dims(op, "target", target, 2, "(rows, cols)");
   const int64_t rows = logits.shape[0], components = logits.shape[1], cols = target.shape[1];
-  LossCall loss(op, logits.dtype);
+  KernelCall loss(op, logits.dtype);
   loss.read("logits", &logits, {rows, components});
   loss.read("means", &means, {rows, components, cols});
   loss.read("log_stds", &log_stds, {rows, components, cols});
   loss.read("target", &target, {rows, cols});
   loss.read("sample_weight", sample_weight, {rows});
-  loss.read_one("denominator", denominator);
+  loss.read_one("denominator", &denominator);
   loss.write("losses", &losses, {rows});
   loss.write("dlogits", dlogits, {rows, components});
   loss.write("dmeans", dmeans, {rows, components, cols});
@@ -226,19 +182,16 @@ void cosine_embedding_forward(const Buffer& a, const Buffer& b, const Buffer& ta
                               const Buffer& denominator, double margin, Buffer& losses, Buffer* da, Buffer* db) {
   static const Place place = place_of("cosine_embedding_forward");
   static const std::string op = "cosine_embedding_forward";
-  require_dims(op, "a", a, 2, "(rows, cols)");
-  const int64_t rows = a.shape[0], cols = a.shape[1];
-  LossCall loss(op, a.dtype);
+  KernelCall loss(op, "a", a);
+  const int64_t rows = loss.rows(), cols = loss.cols();
   loss.read("a", &a, {rows, cols});
   loss.read("b", &b, {rows, cols});
   loss.read("target", &target, {rows});
   loss.read("sample_weight", sample_weight, {rows});
-  loss.read_one("denominator", denominator);
+  loss.read_one("denominator", &denominator);
   loss.write("losses", &losses, {rows});
   loss.write("da", da, {rows, cols});
   loss.write("db", db, {rows, cols});
-  loss.args.n[0] = rows;
-  loss.args.n[1] = cols;
   loss.args.c[0] = margin;
   loss.run(place);
 }

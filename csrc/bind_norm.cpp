@@ -1,114 +1,51 @@
 // Bindings of normalisation kernels.
-#include "bind.h"
+#include "kernel_call.h"
 
 namespace fastbp {
 namespace {
-
-// The operands of one call as they are checked, in the order of Args.
-class Operands {
- public:
-  Operands(const std::string& op, const char* leading, const Buffer& x) : op_(op), dtype_(x.dtype) {
-    require_dims(op_, leading, x, 2, "(rows, cols)");
-    args_.n[0] = rows_ = x.shape[0];
-    args_.n[1] = cols_ = x.shape[1];
-  }
-
-  void matrix(const char* name, const Buffer& b) { read(b, input(op_, name, b, dtype_, {rows_, cols_})); }
-  void of_rows(const char* name, const Buffer* b) { read_optional(name, b, rows_); }
-  void of_columns(const char* name, const Buffer* b) { read_optional(name, b, cols_); }
-  void count(const char* name, const Buffer* b) {
-    if (!b) return absent();
-    if (b->size != 1) fail_value(op_, std::string("expected ") + name + " of one element, got " + shape_text(*b));
-    read(*b, input(op_, name, *b, kInt64));
-  }
-  void written_matrix(const char* name, Buffer* b) {
-    if (!b) return absent();
-    written(*b, output(op_, name, *b, dtype_, {rows_, cols_}));
-  }
-  void written_of_rows(const char* name, Buffer* b) { write_optional(name, b, rows_); }
-  void written_of_columns(const char* name, Buffer* b) { write_optional(name, b, cols_); }
-
-  void accumulate(bool value) { args_.n[3] = value; }
-
-  // Runs the kernel, with its constants.
-  void run(Place place, double first = 0, double second = 0) {
-    for (int i = 0; i < at_; ++i)
-      for (int j = 0; j < at_; ++j)
-        if (given_[j] && i != j && is_written_[i]) require_apart(op_, *given_[i], *given_[j]);
-    args_.c[0] = first;
-    args_.c[1] = second;
-    call(kernel_for(op_, place.entry(), dtype_), args_);
-  }
-
- private:
-  void absent() { ++at_; }
-  void read(const Buffer& b, void* p) {
-    given_[at_] = &b;
-    args_.p[at_++] = p;
-  }
-  void written(const Buffer& b, void* p) {
-    is_written_[at_] = true;
-    read(b, p);
-  }
-  void read_optional(const char* name, const Buffer* b, int64_t size) {
-    if (b) read(*b, input(op_, name, *b, dtype_, {size}));
-    else absent();
-  }
-  void write_optional(const char* name, Buffer* b, int64_t size) {
-    if (b) written(*b, output(op_, name, *b, dtype_, {size}));
-    else absent();
-  }
-
-  const std::string& op_;
-  DType dtype_;
-  int64_t rows_, cols_;
-  Args args_{};
-  int at_ = 0;
-  const Buffer* given_[9] = {};  // as many as the longest call has
-  bool is_written_[9] = {};
-};
 
 void row_norm_forward(const Buffer& x, const Buffer* w, const Buffer* b, double epsilon, Buffer* mean, Buffer& rstd,
                       Buffer& y) {
   static const Place place = place_of("row_norm_forward");
   static const std::string op = "row_norm_forward";
-  Operands operands(op, "x", x);
-  operands.matrix("x", x);
-  operands.of_columns("w", w);
-  operands.of_columns("b", b);
-  operands.written_of_rows("mean", mean);
-  operands.written_of_rows("rstd", &rstd);
-  operands.written_matrix("y", &y);
-  operands.run(place, epsilon);
+  KernelCall norm(op, "x", x);
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("w", w, {norm.cols()});
+  norm.read("b", b, {norm.cols()});
+  norm.write("mean", mean, {norm.rows()});
+  norm.write("rstd", &rstd, {norm.rows()});
+  norm.write("y", &y, {norm.rows(), norm.cols()});
+  norm.args.c[0] = epsilon;
+  norm.run(place);
 }
 
 void row_norm_backward_input(const Buffer& dy, const Buffer& x, const Buffer* w, const Buffer* mean, const Buffer& rstd,
                              Buffer& dx) {
   static const Place place = place_of("row_norm_backward_input");
   static const std::string op = "row_norm_backward_input";
-  Operands operands(op, "dy", dy);
-  operands.matrix("dy", dy);
-  operands.matrix("x", x);
-  operands.of_columns("w", w);
-  operands.of_rows("mean", mean);
-  operands.of_rows("rstd", &rstd);
-  operands.written_matrix("dx", &dx);
-  operands.run(place);
+  KernelCall norm(op, "dy", dy);
+  norm.read("dy", &dy, {norm.rows(), norm.cols()});
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("w", w, {norm.cols()});
+  norm.read("mean", mean, {norm.rows()});
+  norm.read("rstd", &rstd, {norm.rows()});
+  norm.write("dx", &dx, {norm.rows(), norm.cols()});
+  norm.run(place);
 }
 
 void row_norm_backward_weight(const Buffer& dy, const Buffer& x, const Buffer* mean, const Buffer& rstd,
                               bool accumulate, Buffer& dw, Buffer* db) {
   static const Place place = place_of("row_norm_backward_weight");
   static const std::string op = "row_norm_backward_weight";
-  Operands operands(op, "dy", dy);
-  operands.matrix("dy", dy);
-  operands.matrix("x", x);
-  operands.of_rows("mean", mean);
-  operands.of_rows("rstd", &rstd);
-  operands.written_of_columns("dw", &dw);
-  operands.written_of_columns("db", db);
-  operands.accumulate(accumulate);
-  operands.run(place);
+  KernelCall norm(op, "dy", dy);
+  norm.read("dy", &dy, {norm.rows(), norm.cols()});
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("mean", mean, {norm.rows()});
+  norm.read("rstd", &rstd, {norm.rows()});
+  norm.write("dw", &dw, {norm.cols()});
+  norm.write("db", db, {norm.cols()});
+  norm.args.n[3] = accumulate;
+  norm.run(place);
 }
 
 void batch_norm_forward(const Buffer& x, const Buffer* w, const Buffer* b, const Buffer* batches, double epsilon,
@@ -116,47 +53,50 @@ void batch_norm_forward(const Buffer& x, const Buffer* w, const Buffer* b, const
                         Buffer& rstd) {
   static const Place place = place_of("batch_norm_forward");
   static const std::string op = "batch_norm_forward";
-  Operands operands(op, "x", x);
-  operands.matrix("x", x);
-  operands.of_columns("w", w);
-  operands.of_columns("b", b);
-  operands.count("batches", batches);
-  operands.written_of_columns("running_mean", running_mean);
-  operands.written_of_columns("running_var", running_var);
-  operands.written_matrix("y", &y);
-  operands.written_of_columns("mean", &mean);
-  operands.written_of_columns("rstd", &rstd);
-  operands.run(place, epsilon, momentum);
+  KernelCall norm(op, "x", x);
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("w", w, {norm.cols()});
+  norm.read("b", b, {norm.cols()});
+  norm.read_one("batches", batches, kInt64);
+  norm.write("running_mean", running_mean, {norm.cols()});
+  norm.write("running_var", running_var, {norm.cols()});
+  norm.write("y", &y, {norm.rows(), norm.cols()});
+  norm.write("mean", &mean, {norm.cols()});
+  norm.write("rstd", &rstd, {norm.cols()});
+  norm.args.c[0] = epsilon;
+  norm.args.c[1] = momentum;
+  norm.run(place);
 }
 
 void batch_norm_apply(const Buffer& x, const Buffer* mean, const Buffer& variance, const Buffer* w, const Buffer* b,
                       double epsilon, Buffer& y) {
   static const Place place = place_of("batch_norm_apply");
   static const std::string op = "batch_norm_apply";
-  Operands operands(op, "x", x);
-  operands.matrix("x", x);
-  operands.of_columns("mean", mean);
-  operands.of_columns("variance", &variance);
-  operands.of_columns("w", w);
-  operands.of_columns("b", b);
-  operands.written_matrix("y", &y);
-  operands.run(place, epsilon);
+  KernelCall norm(op, "x", x);
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("mean", mean, {norm.cols()});
+  norm.read("variance", &variance, {norm.cols()});
+  norm.read("w", w, {norm.cols()});
+  norm.read("b", b, {norm.cols()});
+  norm.write("y", &y, {norm.rows(), norm.cols()});
+  norm.args.c[0] = epsilon;
+  norm.run(place);
 }
 
 void batch_norm_backward(const Buffer& dy, const Buffer& x, const Buffer* w, const Buffer& mean, const Buffer& rstd,
                          Buffer* dx, Buffer& dw, Buffer& db) {
   static const Place place = place_of("batch_norm_backward");
   static const std::string op = "batch_norm_backward";
-  Operands operands(op, "dy", dy);
-  operands.matrix("dy", dy);
-  operands.matrix("x", x);
-  operands.of_columns("w", w);
-  operands.of_columns("mean", &mean);
-  operands.of_columns("rstd", &rstd);
-  operands.written_matrix("dx", dx);
-  operands.written_of_columns("dw", &dw);
-  operands.written_of_columns("db", &db);
-  operands.run(place);
+  KernelCall norm(op, "dy", dy);
+  norm.read("dy", &dy, {norm.rows(), norm.cols()});
+  norm.read("x", &x, {norm.rows(), norm.cols()});
+  norm.read("w", w, {norm.cols()});
+  norm.read("mean", &mean, {norm.cols()});
+  norm.read("rstd", &rstd, {norm.cols()});
+  norm.write("dx", dx, {norm.rows(), norm.cols()});
+  norm.write("dw", &dw, {norm.cols()});
+  norm.write("db", &db, {norm.cols()});
+  norm.run(place);
 }
 
 }  // namespace

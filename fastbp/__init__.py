@@ -26,12 +26,13 @@ from fastbp import autograd as _tape
 from fastbp import ops as _ops
 from fastbp.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from fastbp.dtypes import DType, bool, float32, float64, int64
+from fastbp.from_data import tensor
 from fastbp.function import Function
 from fastbp.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from fastbp.kernels import backend, check
 from fastbp.ops import *  # noqa: F403  the operations, by name, from the one list in ops
 from fastbp.runtime import get_num_threads, info, set_num_threads
-from fastbp.tensor import Tensor, tensor
+from fastbp.tensor import Tensor
 from fastbp.version import __version__
 
 # Loaded when first used, so that `import fastbp` stays quick.

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastbp.autograd import enable_grad
 from fastbp.dtypes import float64
-from fastbp.tensor import Tensor, filled, tensor
+from fastbp.from_data import tensor
+from fastbp.tensor import Tensor, filled
 
 
 class GradcheckError(RuntimeError):

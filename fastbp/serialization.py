@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.tensor import Tensor, from_numpy
+from fastbp.from_data import from_numpy
+from fastbp.tensor import Tensor
 
 _DTYPES = ("float32", "float64", "int64", "bool")
 _CODES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "BOOL": "u1"}  # safetensors' names; a boolean is any byte but 0

@@ -167,6 +167,8 @@ CALLS = [
     ("quantiles", lambda: F.quantile_loss(ones(2, 2), ones(2), fastbp.tensor([0.5, 1.5]))),
     ("quantiles", lambda: F.quantile_loss(ones(2, 1), ones(2), fastbp.tensor([float("nan")]))),
     ("quantiles", lambda: F.quantile_loss(ones(2, 0), ones(2), [])),
+    ("quantiles", lambda: F.quantile_loss(ones(2, 1), ones(2), [1 - 1e-9])),  # 1 in float32
+    ("quantiles", lambda: F.quantile_loss(ones(2, 1), ones(2), fastbp.tensor([1 - 1e-9], dtype=fastbp.float64))),
     ("quantiles", lambda: nn.QuantileLoss([0.5, float("nan")])),
     ("alpha", lambda: F.sigmoid_focal_loss(ones(2), ones(2), alpha=1.5)),
     ("gamma", lambda: F.sigmoid_focal_loss(ones(2), ones(2), gamma=-1.0)),

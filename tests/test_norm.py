@@ -115,6 +115,21 @@ def test_what_is_constant_becomes_0(n, value, dtype, backend):
         assert not F.batch_norm(fastbp.tensor(x), None, None, training=True).numpy().any()
 
 
+@pytest.mark.parametrize(
+    "norm", [lambda x: F.layer_norm(x, 300), lambda x: F.batch_norm(x.T, None, None, training=True)]
+)
+def test_a_recorded_backward_pass_of_what_is_constant(norm):
+    """It goes another way to the same gradients."""
+    x = fastbp.full((2, 300), 1e4 + 1 / 3).requires_grad_()
+    y = norm(x)
+    dy = fastbp.tensor(values(*y.shape, dtype="float32"))
+    (plain,) = fastbp.autograd.grad(y, x, dy, retain_graph=True)
+    (recorded,) = fastbp.autograd.grad(y, x, dy, create_graph=True)
+    np.testing.assert_allclose(
+        recorded.detach().numpy(), plain.numpy(), rtol=1e-4, atol=1e-4 * abs(plain.numpy()).max()
+    )
+
+
 @pytest.mark.parametrize("norm", [F.layer_norm, F.rms_norm])
 def test_normalized_shape_may_be_an_integer_a_tuple_or_a_list(norm):
     x = fastbp.tensor(values(3, 4, 5))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.from_data import from_numpy
 from fastbp.ops.random import Generator, randperm
-from fastbp.tensor import Tensor, from_numpy
+from fastbp.tensor import Tensor
 
 # A batch holds what tensors can: other widths are brought to these.
 _DTYPES = {"f2": np.float32, "f4": np.float32, "f8": np.float64, "b1": np.bool_} | {

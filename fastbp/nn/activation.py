@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastbp import ops
 from fastbp.nn.module import Module
-from fastbp.ops.loss.fused import number_of
+from fastbp.ops.common import number_of
 from fastbp.ops.unary import __all__ as ELEMENTWISE
 from fastbp.tensor import Tensor
 

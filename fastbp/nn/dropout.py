@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastbp import ops
 from fastbp.nn.module import Module
-from fastbp.ops.loss.fused import number_of
+from fastbp.ops.common import number_of
 from fastbp.tensor import Tensor
 
 

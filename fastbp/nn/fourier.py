@@ -9,7 +9,7 @@ from fastbp import ops
 from fastbp.nn import init
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import empty, require_size
-from fastbp.ops.loss.fused import number_of
+from fastbp.ops.common import number_of
 from fastbp.tensor import Tensor
 
 

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from fastbp.autograd import no_grad
+from fastbp.from_data import tensor as make_tensor
 from fastbp.tensor import Tensor
-from fastbp.tensor import tensor as make_tensor
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastbp import ops
+from fastbp.from_data import tensor
 from fastbp.nn.linear import Linear
 from fastbp.nn.parameter import require_size, widths_of
-from fastbp.tensor import Tensor, tensor
+from fastbp.tensor import Tensor
 
 
 class MaskedLinear(Linear):

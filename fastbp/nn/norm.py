@@ -9,8 +9,7 @@ from fastbp.dtypes import int64
 from fastbp.nn import init
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Parameter, empty, require_size
-from fastbp.ops.common import as_tensor_operand, sizes_from
-from fastbp.ops.loss.fused import number_of
+from fastbp.ops.common import as_tensor_operand, number_of, sizes_from
 from fastbp.tensor import Tensor, filled
 
 

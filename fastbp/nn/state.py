@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastbp.autograd import no_grad
-from fastbp.tensor import Tensor, tensor
+from fastbp.from_data import tensor
+from fastbp.tensor import Tensor
 
 
 def copy_into(

@@ -16,10 +16,11 @@ from fastbp import kernels
 from fastbp.amounts import short, short_bytes
 from fastbp.autograd import no_grad
 from fastbp.dtypes import DType, as_dtype, float32
+from fastbp.from_data import from_numpy
 from fastbp.kernels.counter import Counter
 from fastbp.nn.module import Module, structure_changed
 from fastbp.ops.random import Generator, default_generator
-from fastbp.tensor import Tensor, filled, from_numpy
+from fastbp.tensor import Tensor, filled
 
 _HEAD = "layer", "class", "input", "output", "parameters", "trainable", "operations", "activations"
 _LEFT = 4  # columns of words; the others are numbers

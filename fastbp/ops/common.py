@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastbp.dtypes import FLOATING_CODES, DType, float32
+from fastbp.from_data import tensor
 from fastbp.kernels import of as backend_of  # noqa: F401  for the families
 from fastbp.kernels.storage import empty
-from fastbp.tensor import Tensor, tensor
+from fastbp.tensor import Tensor
 
 NUMBERS = (float, int, bool)
 
@@ -54,6 +55,37 @@ def floating(x: Any, op: str) -> Tensor:
     if isinstance(x, Tensor) and x.buffer.dtype in FLOATING_CODES:
         return x
     return as_tensor_operand(x, op).to(float32)
+
+
+def number_of(
+    value: Any,
+    op: str,
+    name: str,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    dtype: DType | None = None,
+) -> float:
+    """A finite number within bounds, also when it is rounded to a dtype, as the kernel does; it is returned rounded.
+
+    TypeError for what is no number, ValueError out of bounds, for NaN and infinities.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"[{op}] expected {name} as a number, got {type(value).__name__}")
+    held, where = float(value), ""
+    for target in (None,) if dtype is None else (None, dtype):
+        if target is not None:
+            with np.errstate(over="ignore"):
+                held, where = float(target.dtype.type(value)), f" in {target.name}"
+        if not math.isfinite(held):
+            raise ValueError(f"[{op}] expected {name} as a finite number{where}, got {value}")
+        if above is not None and held <= above:
+            raise ValueError(f"[{op}] expected {name} > {above}{where}, got {value}")
+        if least is not None and held < least:
+            raise ValueError(f"[{op}] expected {name} ≥ {least}{where}, got {value}")
+        if most is not None and held > most:
+            raise ValueError(f"[{op}] expected {name} ≤ {most}{where}, got {value}")
+    return held
 
 
 def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

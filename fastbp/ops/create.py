@@ -10,9 +10,10 @@ import numpy as np
 
 from fastbp import dtypes, kernels
 from fastbp.dtypes import DType, as_dtype, float32, int64
+from fastbp.from_data import SHARED_TYPES, from_numpy, tensor
 from fastbp.kernels.storage import from_dlpack as buffer_from_dlpack
 from fastbp.ops.common import new, sizes_from
-from fastbp.tensor import SHARED_TYPES, Tensor, filled, from_numpy, tensor
+from fastbp.tensor import Tensor, filled
 
 __all__ = [
     "arange",

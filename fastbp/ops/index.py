@@ -15,11 +15,12 @@ import numpy as np
 from fastbp import dtypes
 from fastbp.autograd import mode
 from fastbp.dtypes import int64
+from fastbp.from_data import tensor
 from fastbp.function import Function, composed_gradients, record
 from fastbp.ops.binary import ne, where
 from fastbp.ops.common import as_operand, as_tensor_operand, backend_of, broadcast_shape, like, new
 from fastbp.ops.shape import clone, expand, make_contiguous, permute, reshape
-from fastbp.tensor import Tensor, contiguous, filled, tensor
+from fastbp.tensor import Tensor, contiguous, filled
 
 __all__ = [
     "embedding",

@@ -15,9 +15,8 @@ from fastbp.autograd import mode
 from fastbp.dtypes import DType, int64
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
-from fastbp.ops.common import as_tensor_operand, backend_of, like, shape_from, shaped
+from fastbp.ops.common import as_tensor_operand, backend_of, like, number_of, shape_from, shaped
 from fastbp.ops.inplace import add_
-from fastbp.ops.loss.fused import number_of
 from fastbp.ops.reduce import mean as mean_of
 from fastbp.ops.shape import movedim
 from fastbp.ops.unary import reciprocal, sqrt, square
@@ -37,7 +36,11 @@ def _affine(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
 
 def _normalised(x: Tensor, dim: int, eps: float, centered: bool = True) -> Tensor:
     """(x − μ)/√(mean of the squares of that + ε) along a dimension of a matrix; μ is 0 if not centered."""
-    d = x - mean_of(x, dim, keepdim=True) if centered else x
+    d = x
+    if centered:
+        d = x - mean_of(x, dim, keepdim=True)
+        if not mode.composed:  # who looks at the operations is to see the definition
+            d = d - mean_of(d, dim, keepdim=True)  # what rounding left, which is all that there is of equal values
     return d / sqrt(mean_of(square(d), dim, keepdim=True) + eps)
 
 

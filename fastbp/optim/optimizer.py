@@ -14,8 +14,9 @@ import numpy as np
 
 from fastbp import kernels
 from fastbp.autograd import enable_grad
+from fastbp.from_data import tensor
 from fastbp.optim.state import checked_state, write_state
-from fastbp.tensor import Tensor, filled, tensor
+from fastbp.tensor import Tensor, filled
 
 _FREE_OPTIONS = ("name", "initial_lr")  # what users and schedulers may add to a group
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from fastbp import _native, kernels
 from fastbp._native import RecordingError
 from fastbp.autograd import mode
+from fastbp.from_data import from_numpy
 from fastbp.ops.random import Generator, randperm
 from fastbp.program import tree
 from fastbp.program.epoch import Epoch
 from fastbp.program.explain import explanation
 from fastbp.program.record import StartAgain
 from fastbp.program.variant import Variant
-from fastbp.tensor import Tensor, from_numpy
+from fastbp.tensor import Tensor
 
 _MOST_VARIANTS = 64
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

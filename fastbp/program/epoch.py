@@ -11,12 +11,13 @@ import numpy as np
 
 from fastbp import kernels
 from fastbp.autograd import mode, no_grad
+from fastbp.from_data import from_numpy
 from fastbp.kernels.storage import Buffer, empty, from_array
 from fastbp.optim.optimizer import Optimizer
 from fastbp.program import tree
 from fastbp.program.record import Event
 from fastbp.program.variant import Variant
-from fastbp.tensor import Tensor, from_numpy
+from fastbp.tensor import Tensor
 
 _SLICE = 0.1  # seconds between returns to Python, where signals and progress bars have their turn
 _MOST_STEPS = 1 << 16

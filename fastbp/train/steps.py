@@ -12,9 +12,10 @@ import numpy as np
 from fastbp.autograd import no_grad
 from fastbp.data.batches import Batches
 from fastbp.dtypes import float32
+from fastbp.from_data import SHARED_TYPES
 from fastbp.program import CompileError, compile
 from fastbp.program.epoch import Epoch
-from fastbp.tensor import SHARED_TYPES, Tensor, filled
+from fastbp.tensor import Tensor, filled
 
 from .callbacks import StepCallback
 

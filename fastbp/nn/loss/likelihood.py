@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastbp import ops
 from fastbp.nn.loss.base import Loss
-from fastbp.ops.loss.fused import REDUCTIONS, number_of
+from fastbp.ops.common import number_of
+from fastbp.ops.loss.fused import REDUCTIONS
 from fastbp.tensor import Tensor
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fastbp import ops
 from fastbp.nn.loss.base import Loss
-from fastbp.ops.loss.fused import number_of
+from fastbp.ops.common import number_of
 from fastbp.ops.loss.regression import quantile_numbers
 from fastbp.tensor import Tensor
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 from fastbp.ops.binary import ne, where
+from fastbp.ops.common import number_of
 from fastbp.ops.loss.element import coefficient_operand, element_loss
-from fastbp.ops.loss.fused import floating_operand, number_of
+from fastbp.ops.loss.fused import floating_operand
 from fastbp.ops.unary import clamp, log, relu, sigmoid, softplus_unit, square
 from fastbp.tensor import Tensor
 

@@ -7,10 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fastbp.autograd import mode
-from fastbp.dtypes import DType
 from fastbp.function import Function, composed_gradients, record
 from fastbp.kernels.storage import empty
 from fastbp.ops.common import backend_of, like, shaped
@@ -181,34 +178,3 @@ def of_rows(s: Tensor | None, shape: tuple[int, ...]) -> Any:
     if len(shape) > 1:
         s = expand(reshape(s, (-1,) + (1,) * (len(shape) - 1)), shape)
     return buffer_of(s, (math.prod(shape),))
-
-
-def number_of(
-    value: Any,
-    op: str,
-    name: str,
-    above: float | None = None,
-    least: float | None = None,
-    most: float | None = None,
-    dtype: DType | None = None,
-) -> float:
-    """A finite number within bounds, also when it is rounded to a dtype, as the kernel does; it is returned rounded.
-
-    TypeError for what is no number, ValueError out of bounds, for NaN and infinities.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"[{op}] expected {name} as a number, got {type(value).__name__}")
-    held, where = float(value), ""
-    for target in (None,) if dtype is None else (None, dtype):
-        if target is not None:
-            with np.errstate(over="ignore"):
-                held, where = float(target.dtype.type(value)), f" in {target.name}"
-        if not math.isfinite(held):
-            raise ValueError(f"[{op}] expected {name} as a finite number{where}, got {value}")
-        if above is not None and held <= above:
-            raise ValueError(f"[{op}] expected {name} > {above}{where}, got {value}")
-        if least is not None and held < least:
-            raise ValueError(f"[{op}] expected {name} ≥ {least}{where}, got {value}")
-        if most is not None and held > most:
-            raise ValueError(f"[{op}] expected {name} ≤ {most}{where}, got {value}")
-    return held

@@ -9,6 +9,7 @@ from typing import Any
 from fastbp.dtypes import float32, float64
 from fastbp.kernels import recorder
 from fastbp.ops.binary import where
+from fastbp.ops.common import number_of
 from fastbp.ops.loss.element import element_loss
 from fastbp.ops.loss.fused import (
     REDUCTIONS,
@@ -17,7 +18,6 @@ from fastbp.ops.loss.fused import (
     check_reduction,
     denominator_of,
     floating_operand,
-    number_of,
     of_rows,
     operand_of,
     reduced,

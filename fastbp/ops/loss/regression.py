@@ -6,10 +6,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from fastbp.dtypes import DType, float64
 from fastbp.kernels import recorder
 from fastbp.ops.binary import maximum, where
+from fastbp.ops.common import number_of
 from fastbp.ops.loss.element import element_loss
-from fastbp.ops.loss.fused import floating_operand, number_of, tensor_operand
+from fastbp.ops.loss.fused import floating_operand, tensor_operand
 from fastbp.ops.shape import cat, expand, reshape, unsqueeze
 from fastbp.ops.unary import abs as absolute
 from fastbp.ops.unary import square
@@ -124,18 +126,20 @@ def _quantiles(quantiles: Any, dtype: Any, op: str) -> Tensor:
         q = floating_operand(quantiles, op, "quantiles")
         if q.ndim != 1 or q.numel() == 0:
             raise ValueError(f"[{op}] expected quantiles of shape (Q,), got {q.shape}")
+        q = q.to(dtype)
         if recorder() is None and not ((q > 0) & (q < 1)).all().item():
             raise ValueError(f"[{op}] expected quantiles strictly between 0 and 1, got {q.tolist()}")
-        return q.to(dtype)
-    return cat([filled((1,), number, dtype) for number in quantile_numbers(quantiles, op)])
+        return q
+    return cat([filled((1,), number, dtype) for number in quantile_numbers(quantiles, op, dtype)])
 
 
-def quantile_numbers(quantiles: Any, op: str) -> tuple[float, ...]:
-    """A sequence of quantiles, checked. TypeError for another thing, ValueError for numbers out of range or none."""
+def quantile_numbers(quantiles: Any, op: str, dtype: DType = float64) -> tuple[float, ...]:
+    """A sequence of quantiles, checked. TypeError for another thing, ValueError for none and for numbers out of range,
+    also when they are rounded to a dtype."""
     try:
         numbers = tuple(float(number) for number in quantiles)
     except (TypeError, ValueError):
         raise TypeError(f"[{op}] expected quantiles as a tensor or a sequence of numbers, got {quantiles!r}") from None
-    if not numbers or not all(0 < number < 1 for number in numbers):
-        raise ValueError(f"[{op}] expected quantiles strictly between 0 and 1, got {numbers}")
+    if not numbers or not all(0 < number < 1 and 0 < dtype.dtype.type(number) < 1 for number in numbers):
+        raise ValueError(f"[{op}] expected quantiles strictly between 0 and 1, also as {dtype}, got {numbers}")
     return numbers

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 
 from fastbp.ops.binary import eq, where
+from fastbp.ops.common import number_of
 from fastbp.ops.loss.fused import (
     Fused,
     buffer_of,
     check_reduction,
     denominator_of,
     floating_operand,
-    number_of,
     operand_of,
     reduced,
     run,
