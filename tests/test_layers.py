@@ -22,6 +22,7 @@ ORDER = [
     {"kernels", "runtime"},
     {"autograd"},
     {"tensor"},
+    {"from_data"},
     {"function"},
     {"ops"},
     {"derivatives"},
