@@ -31,8 +31,8 @@ class GaussianNLLLoss(Loss):
 
     x and t of one shape (N, …), float32 or float64; v a number, or of that shape, without its last dimension, or with
     one of them 1. Both x and v have gradients, that of v as if it were not bounded. `full` adds ½ log 2π. "mean" is
-    Σ_i s_i Σ_j l_ij / (n Σ_i s_i), n elements in each row. ValueError for negative v; in a compiled function they count
-    as `eps`.
+    Σ_i s_i Σ_j l_ij / (n Σ_i s_i), n elements in each row. ValueError where v ≤ 0 (for PyTorch 0 is `eps`, as such
+    values are in a compiled function).
     """
 
     def __init__(self, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:

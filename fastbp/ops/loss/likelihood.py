@@ -120,8 +120,8 @@ def gaussian_nll_loss(
 
     var: a number, or of input's shape, without its last dimension, or with one of them 1 (Nix and Weigend, 1994). It
     has a gradient too, that of v, also where ε is the larger. full: adds ½·ln 2π.
-    Raises ValueError for shapes that do not fit, eps that is not above 0 in the input's dtype, and negative
-    variances (those in a tensor count as ε in a compiled function, where nobody looks at values).
+    Raises ValueError for shapes that do not fit, and for eps and variances that are not above 0 in the input's dtype
+    (those in a tensor count as ε in a compiled function, where nobody looks at values).
     """
     op = "gaussian_nll_loss"
     x = floating_operand(input, op, "input")
@@ -145,10 +145,10 @@ def gaussian_nll_loss(
 def _variance(var: Any, x: Tensor, op: str) -> Tensor:
     """Variances in the shape of x, their values checked as far as that is possible."""
     if isinstance(var, (int, float)):
-        return filled(x.shape, number_of(var, op, "var", least=0, dtype=x.dtype), x.dtype)
+        return filled(x.shape, number_of(var, op, "var", above=0, dtype=x.dtype), x.dtype)
     v = floating_operand(var, op, "var").to(x.dtype)
-    if recorder() is None and (v < 0).any().item():
-        raise ValueError(f"[{op}] expected var ≥ 0, got {v.min().item()}")
+    if recorder() is None and (v <= 0).any().item():
+        raise ValueError(f"[{op}] expected var > 0, got {v.min().item()}")
     if v.shape == x.shape:
         return v
     if v.shape == x.shape[:-1]:
